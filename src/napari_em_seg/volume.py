@@ -1,0 +1,172 @@
+"""Volume: a stack of slices that is read as needed, and the one place that says what its axes and units are."""
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from typing import Any, Literal, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from napari_em_seg.errors import DataError
+
+__all__ = ["AXES", "ArrayLike", "Kind", "Volume", "VoxelSize", "as_voxel_size", "slabs"]
+
+AXES = ("z", "y", "x")
+
+Kind = Literal["image", "labels"]
+VoxelSize = tuple[float, float, float]
+
+
+class ArrayLike(Protocol):
+    """Anything with a shape and a dtype that gives numbers when it is sliced: numpy, h5py, our lazy readers."""
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Length of every axis."""
+        ...
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """Type of the elements."""
+        ...
+
+    def __getitem__(self, key: Any, /) -> Any:
+        """Read a part."""
+        ...
+
+
+@dataclass(frozen=True, eq=False)
+class Volume:
+    """A stack of slices: a lazy array with axes (z, y, x), its voxel size in nm, and where it comes from.
+
+    Slicing reads only what is asked for and gives a numpy array. A volume has all that a napari layer
+    asks of its data, so it can be one without being loaded.
+
+    Parameters
+    ----------
+    data
+        A 3-D array, read when sliced.
+    voxel_size_nm
+        Edge lengths of a voxel (z, y, x), or None where the source does not say.
+    name
+        What to call it.
+    source
+        The path it was read from; empty for arrays made in memory.
+    kind
+        "image" for intensities and probabilities, "labels" for object numbers (0: none).
+    pyramid
+        Coarser copies of ``data``, each smaller than the one before.
+    """
+
+    data: ArrayLike
+    voxel_size_nm: VoxelSize | None = None
+    name: str = "volume"
+    source: str = ""
+    kind: Kind = "image"
+    pyramid: tuple[ArrayLike, ...] = ()
+
+    def __post_init__(self) -> None:
+        shape, dtype = tuple(self.data.shape), self.dtype
+        if len(shape) != 3:
+            raise DataError(
+                f"{self.label} has {len(shape)} axes (shape {'×'.join(map(str, shape))})",
+                "a stack of slices with the three axes (z, y, x)",
+                "Choose one channel or time point, or stack the slices, and save that",
+            )
+        if 0 in shape:
+            raise DataError(f"{self.label} is empty (shape {'×'.join(map(str, shape))})",
+                            "at least one voxel along every axis", "Check how the file was written")  # fmt: skip
+        if dtype.kind not in "buif":
+            raise DataError(f"{self.label} holds {dtype} numbers", "integers, floats or booleans",
+                            "Convert the array and save it again")  # fmt: skip
+        if self.kind == "labels" and dtype.kind not in "bui":
+            raise DataError(f"{self.label} holds {dtype} numbers", "whole numbers, since it is used as labels",
+                            "Give the label array, or convert this one to integers")  # fmt: skip
+        if self.voxel_size_nm is not None:
+            object.__setattr__(self, "voxel_size_nm", as_voxel_size(self.voxel_size_nm))
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """Number of voxels along z, y and x."""
+        z, y, x = self.data.shape
+        return int(z), int(y), int(x)
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """Type of the voxels."""
+        return np.dtype(self.data.dtype)
+
+    @property
+    def ndim(self) -> int:
+        """Always 3."""
+        return 3
+
+    @property
+    def size(self) -> int:
+        """Number of voxels."""
+        return math.prod(self.shape)
+
+    @property
+    def nbytes(self) -> int:
+        """Memory that the whole volume would take."""
+        return self.size * self.dtype.itemsize
+
+    @property
+    def label(self) -> str:
+        """What messages call this volume: its source where it has one."""
+        return self.source or self.name
+
+    def __len__(self) -> int:
+        """Return the number of slices."""
+        return self.shape[0]
+
+    def __getitem__(self, key: Any) -> NDArray[Any]:
+        """Read a part as a numpy array; not-a-number and infinity are an error that says where."""
+        part = np.asarray(self.data[key])
+        if part.dtype.kind == "f" and not np.isfinite(part).all():
+            raise DataError(
+                f"{self.label} has {int((~np.isfinite(part)).sum())} voxels that are not finite numbers "
+                f"(NaN or infinity) within [{_key_text(key)}]",
+                "finite numbers",
+                "Replace them (numpy.nan_to_num) and save the volume again",
+            )
+        return part
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> NDArray[Any]:
+        """Read the whole volume."""
+        whole = self[:]
+        return whole if dtype is None else whole.astype(dtype, copy=False)
+
+    def with_voxel_size(self, voxel_size_nm: VoxelSize) -> "Volume":
+        """Return the same volume with another voxel size."""
+        return replace(self, voxel_size_nm=voxel_size_nm)
+
+
+def as_voxel_size(sizes: Any) -> VoxelSize:
+    """Return three positive edge lengths in nm, or raise a DataError."""
+    try:
+        z, y, x = (float(size) for size in sizes)
+    except (TypeError, ValueError):
+        z = y = x = math.nan
+    if not all(math.isfinite(size) and size > 0 for size in (z, y, x)):
+        raise DataError(f"The voxel size is {sizes!r}", "three positive numbers in nm (z, y, x)",
+                        "Give it in that order, for instance 30 6 6")  # fmt: skip
+    return z, y, x
+
+
+def slabs(shape: tuple[int, ...], bytes_per_slice: int, budget: int = 64 * 2**20) -> Iterator[slice]:
+    """Cut the z axis into runs of slices that take about ``budget`` bytes each, at least one slice."""
+    step = max(1, budget // max(1, bytes_per_slice))
+    for start in range(0, shape[0], step):
+        yield slice(start, min(start + step, shape[0]))
+
+
+def _key_text(key: Any) -> str:
+    """Write an index the way a user would: ``3, 0:64, :``."""
+    parts = key if isinstance(key, tuple) else (key,)
+    return ", ".join(
+        f"{'' if p.start is None else p.start}:{'' if p.stop is None else p.stop}" if isinstance(p, slice)
+        else "..." if p is Ellipsis else str(p)
+        for p in parts
+    )  # fmt: skip
