@@ -1,4 +1,4 @@
-"""Volume: a stack of slices that is read as needed, and the one place that says what its axes and units are."""
+"""Volume: a stack of slices that is read as needed; what its axes and units are is said here alone."""
 
 import math
 from collections.abc import Iterator
@@ -19,7 +19,7 @@ VoxelSize = tuple[float, float, float]
 
 
 class ArrayLike(Protocol):
-    """Anything with a shape and a dtype that gives numbers when it is sliced: numpy, h5py, our lazy readers."""
+    """Anything with a shape and a dtype that gives numbers when sliced: numpy, h5py, our lazy readers."""
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -75,14 +75,23 @@ class Volume:
                 "Choose one channel or time point, or stack the slices, and save that",
             )
         if 0 in shape:
-            raise DataError(f"{self.label} is empty (shape {'×'.join(map(str, shape))})",
-                            "at least one voxel along every axis", "Check how the file was written")  # fmt: skip
+            raise DataError(
+                f"{self.label} is empty (shape {'×'.join(map(str, shape))})",
+                "at least one voxel along every axis",
+                "Check how the file was written",
+            )
         if dtype.kind not in "buif":
-            raise DataError(f"{self.label} holds {dtype} numbers", "integers, floats or booleans",
-                            "Convert the array and save it again")  # fmt: skip
+            raise DataError(
+                f"{self.label} holds {dtype} numbers",
+                "integers, floats or booleans",
+                "Convert the array and save it again",
+            )
         if self.kind == "labels" and dtype.kind not in "bui":
-            raise DataError(f"{self.label} holds {dtype} numbers", "whole numbers, since it is used as labels",
-                            "Give the label array, or convert this one to integers")  # fmt: skip
+            raise DataError(
+                f"{self.label} holds {dtype} numbers",
+                "whole numbers, since it is used as labels",
+                "Give the label array, or convert this one to integers",
+            )
         if self.voxel_size_nm is not None:
             object.__setattr__(self, "voxel_size_nm", as_voxel_size(self.voxel_size_nm))
 
@@ -150,8 +159,11 @@ def as_voxel_size(sizes: Any) -> VoxelSize:
     except (TypeError, ValueError):
         z = y = x = math.nan
     if not all(math.isfinite(size) and size > 0 for size in (z, y, x)):
-        raise DataError(f"The voxel size is {sizes!r}", "three positive numbers in nm (z, y, x)",
-                        "Give it in that order, for instance 30 6 6")  # fmt: skip
+        raise DataError(
+            f"The voxel size is {sizes!r}",
+            "three positive numbers in nm (z, y, x)",
+            "Give it in that order, for instance 30 6 6",
+        )
     return z, y, x
 
 
@@ -166,7 +178,10 @@ def _key_text(key: Any) -> str:
     """Write an index the way a user would: ``3, 0:64, :``."""
     parts = key if isinstance(key, tuple) else (key,)
     return ", ".join(
-        f"{'' if p.start is None else p.start}:{'' if p.stop is None else p.stop}" if isinstance(p, slice)
-        else "..." if p is Ellipsis else str(p)
+        f"{'' if p.start is None else p.start}:{'' if p.stop is None else p.stop}"
+        if isinstance(p, slice)
+        else "..."
+        if p is Ellipsis
+        else str(p)
         for p in parts
-    )  # fmt: skip
+    )

@@ -1,0 +1,200 @@
+"""Reading and writing volumes: TIFF, slice folders, HDF5, Zarr, OME-Zarr, N5, Neuroglancer precomputed."""
+
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+from napari_em_seg.errors import AmbiguousSourceError, DataError, FormatError
+from napari_em_seg.io import _hdf5, _n5, _precomputed, _slices, _tiff, _zarr
+from napari_em_seg.io._found import Found
+from napari_em_seg.io._location import Location, clear_read_errors, locate
+from napari_em_seg.io._write import Progress
+from napari_em_seg.volume import Kind, Volume
+
+__all__ = ["FORMATS", "Format", "find_volumes", "open_volume", "open_volumes", "write_volume"]
+
+
+@dataclass(frozen=True)
+class Format:
+    """A file format: how its files are recognised, listed and written."""
+
+    name: str
+    title: str
+    suffixes: tuple[str, ...]
+    recognises: Callable[[Path], bool]
+    find: Callable[[Location], list[Found]]
+    write: Callable[..., None]
+
+
+FORMATS = (
+    Format("ome-tiff", "OME-TIFF", (".ome.tif", ".ome.tiff"), _tiff.recognises, _tiff.find, _tiff.write),
+    Format("tiff", "multi-page TIFF", (".tif", ".tiff"), _tiff.recognises, _tiff.find, _tiff.write),
+    Format("hdf5", "HDF5", (".h5", ".hdf5", ".hdf"), _hdf5.recognises, _hdf5.find, _hdf5.write),
+    Format("ome-zarr", "OME-Zarr 0.5", (".ome.zarr", ".zarr"), _zarr.recognises, _zarr.find, _zarr.write),
+    Format("ome-zarr-0.4", "OME-Zarr 0.4", (), _zarr.recognises, _zarr.find, partial(_zarr.write, version=2)),
+    Format("zarr3", "Zarr 3", (), _zarr.recognises, _zarr.find, partial(_zarr.write, ome=False)),
+    Format("zarr2", "Zarr 2", (), _zarr.recognises, _zarr.find, partial(_zarr.write, version=2, ome=False)),
+    Format("n5", "N5", (".n5",), _n5.recognises, _n5.find, _n5.write),
+    Format(
+        "precomputed",
+        "Neuroglancer precomputed",
+        (".precomputed",),
+        _precomputed.recognises,
+        _precomputed.find,
+        _precomputed.write,
+    ),
+    Format("png-slices", "folder of PNG slices", (".slices",), _slices.recognises, _slices.find, _slices.write),
+    Format("tiff-slices", "folder of TIFF slices", (), _slices.recognises, _slices.find, _slices.write_tiff),
+)
+"""All formats; where several could be meant by a suffix, the first."""
+
+_CREMI_NAMES = frozenset(_hdf5.DEFAULT_PATHS.values())
+
+
+def open_volume(source: str | os.PathLike[str], kind: Kind = "image") -> Volume:
+    """Open the one image, or the one label array, at a path; nothing is read but what describes it.
+
+    Inside HDF5, Zarr and N5 the path goes on (``cells.h5/volumes/raw``). Without that, the array is
+    found by name and dtype: the CREMI names first, then the only one that looks like what is wanted.
+
+    Raises
+    ------
+    EmSegError
+        One of its kinds, where there is nothing, nothing readable, or more than one candidate.
+    """
+    found = find_volumes(source)
+    return _choose(found, kind, str(source)).open(kind)
+
+
+def open_volumes(source: str | os.PathLike[str]) -> list[Volume]:
+    """Open every volume at a path, each as what it seems to be; at least one."""
+    found = find_volumes(source)
+    stacks = [f for f in found if f.is_stack]
+    return [f.open(f.kind) for f in stacks or _refuse_all(found, str(source))]
+
+
+def find_volumes(source: str | os.PathLike[str]) -> list[Found]:
+    """List the arrays at a path without opening them, unsuitable ones included."""
+    location = locate(source)
+    with clear_read_errors(str(source)):
+        recognised = [format_ for format_ in FORMATS if format_.recognises(location.path)]
+    if not recognised:
+        raise _unreadable(location)
+    return recognised[0].find(location)
+
+
+def _choose(found: list[Found], kind: Kind, source: str) -> Found:
+    stacks = [f for f in found if f.is_stack] or _refuse_all(found, source)
+    if len(stacks) == 1:
+        return stacks[0]
+    fitting = [f for f in stacks if f.kind == kind]
+    named = [f for f in fitting if f.location.inner in _CREMI_NAMES]
+    if len(named or fitting) == 1:
+        return (named or fitting)[0]
+    wanted = "label array" if kind == "labels" else "image"
+    raise AmbiguousSourceError(
+        f"{source} holds {len(fitting) or 'no'} {wanted}s among its {len(stacks)} arrays: "
+        + "; ".join(map(str, fitting or stacks)),
+        f"exactly one {wanted}",
+        f"Say which one, for instance {source}/{(fitting or stacks)[0].location.inner}",
+    )
+
+
+def _refuse_all(found: list[Found], source: str) -> list[Found]:
+    if not found:
+        raise DataError(
+            f"{source} holds no arrays",
+            "at least one stack of slices (z, y, x)",
+            "Check that this is the right file or folder",
+        )
+    raise DataError(
+        f"{source} holds no stack of slices, only {'; '.join(map(str, found))}",
+        "numbers with the three axes (z, y, x)",
+        "Choose one channel or time point, or put single slices into one folder, and open that",
+    )
+
+
+def _unreadable(location: Location) -> FormatError:
+    if location.path.is_dir():
+        n_entries = sum(1 for _ in location.path.iterdir())
+        came = (
+            f"The folder {location} is empty"
+            if not n_entries
+            else (f"The folder {location} holds {n_entries} entries, but no slices and no volume")
+        )
+        return FormatError(
+            came,
+            "a folder of PNG or TIFF slices, Zarr, N5 or Neuroglancer precomputed",
+            "Choose the folder that holds the slices or the volume itself",
+        )
+    suffix = "".join(location.path.suffixes[-1:])
+    return FormatError(
+        f"{location.path} is not what its name says ({suffix or 'no suffix'}): its content is none of "
+        "the formats that can be read",
+        "TIFF, HDF5, Zarr, N5, Neuroglancer precomputed, or a folder of slices",
+        "Check that the file was copied whole, or convert it (Fiji reads and writes most formats)",
+    )
+
+
+def write_volume(
+    volume: Volume,
+    target: str | os.PathLike[str],
+    format_name: str | None = None,
+    *,
+    overwrite: bool = False,
+    progress: Progress = None,
+) -> None:
+    """Write a volume; the format follows from the suffix, or is given by name.
+
+    Labels keep their dtype, all is compressed, and the final name appears only once all is written.
+    Inside HDF5, Zarr and N5 the path goes on, and what is there already stays.
+
+    Parameters
+    ----------
+    volume
+        What to write; read a few slices at a time.
+    target
+        ``out.tif``, ``out.h5/volumes/raw``, ``out.zarr/labels``, ``out.n5/raw``, ``out.precomputed``.
+    format_name
+        One of the names in ``FORMATS``.
+    overwrite
+        Whether something that is there may be replaced.
+    progress
+        Called with slices done and slices in all.
+    """
+    path = Path(target).expanduser()
+    format_, location = _format_of(path, format_name)
+    format_.write(volume, location, overwrite=overwrite, progress=progress)
+
+
+def _format_of(path: Path, name: str | None) -> tuple[Format, Location]:
+    """Find the format, and split the path after the part that carries a container's suffix."""
+    named = [f for f in FORMATS if f.name == name]
+    if name is not None and not named:
+        raise FormatError(
+            f"There is no format {name!r}",
+            f"one of {', '.join(f.name for f in FORMATS)}",
+            "Choose one of these",
+        )
+    for root in (path, *path.parents):
+        for format_ in FORMATS:
+            if root.name.lower().endswith(format_.suffixes) and (not name or _related(format_, named[0])):
+                return (named or [format_])[0], Location(root, _inner(path, root))
+    if named:
+        return named[0], Location(path)
+    raise FormatError(
+        f"{path} does not say by its suffix what to write",
+        f"a name ending in {', '.join(s for f in FORMATS for s in f.suffixes)}",
+        f"Add one of these, or name the format ({', '.join(f.name for f in FORMATS)})",
+    )
+
+
+def _inner(path: Path, root: Path) -> str:
+    return "" if path == root else path.relative_to(root).as_posix()
+
+
+def _related(one: Format, other: Format) -> bool:
+    """Whether two formats are read by the same code and so share suffixes: all Zarr kinds end in .zarr."""
+    return one.find is other.find

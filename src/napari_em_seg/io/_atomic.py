@@ -1,0 +1,116 @@
+"""Writing so that the final name never holds half a file, whatever happens in between."""
+
+import os
+import re
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import psutil
+
+from napari_em_seg.errors import EmSegError, SourceNotFoundError, SourcePermissionError, TargetExistsError
+
+__all__ = ["already_there", "atomic"]
+
+
+@contextmanager
+def atomic(target: Path, *, overwrite: bool = False) -> Iterator[Path]:
+    """Give a temporary path beside the target, and rename it to the target once all is written.
+
+    A write that fails or is cancelled removes its temporary path. What a killed process left behind
+    is removed by the next write to the same target.
+    """
+    if not overwrite:
+        _refuse_existing(target)
+    with _clear_write_errors(target):
+        _remove_leftovers(target)
+        partial = target.with_name(f".{target.name}.partial-{os.getpid()}")
+        try:
+            yield partial
+            _sync(partial)
+            _refuse_existing(target) if not overwrite else None
+            _replace(partial, target)
+        finally:
+            _remove(partial)
+
+
+@contextmanager
+def _clear_write_errors(target: Path) -> Iterator[None]:
+    try:
+        yield
+    except EmSegError:
+        raise
+    except PermissionError as error:
+        raise SourcePermissionError(
+            f"Writing {target} is not permitted", "a folder that you may write to", "Choose another folder"
+        ) from error
+    except FileNotFoundError as error:
+        raise SourceNotFoundError(
+            f"The folder {target.parent} does not exist",
+            "an existing folder to write into",
+            "Create it first, or choose another",
+        ) from error
+    except OSError as error:
+        raise EmSegError(
+            f"Writing {target} failed: {error.strerror or error}; nothing was left behind",
+            "enough space and a working disk",
+            "Free some space or choose another disk, then write again",
+        ) from error
+
+
+def _refuse_existing(target: Path) -> None:
+    if os.path.lexists(target):
+        raise already_there(str(target))
+
+
+def already_there(target: str) -> TargetExistsError:
+    """Say that something would be overwritten."""
+    return TargetExistsError(
+        f"{target} exists already",
+        "a name that is free",
+        "Choose another name, or say that it may be overwritten (--overwrite)",
+    )
+
+
+def _replace(partial: Path, target: Path) -> None:
+    """Rename; a folder in the way is moved aside first, since a rename cannot replace it."""
+    if not target.is_dir() or target.is_symlink():
+        partial.replace(target)
+        return
+    old = target.with_name(f".{target.name}.replaced-{os.getpid()}")
+    target.rename(old)
+    try:
+        partial.rename(target)
+    except OSError:
+        old.rename(target)
+        raise
+    _remove(old)
+
+
+def _remove_leftovers(target: Path) -> None:
+    """Remove what dead processes left; put back a folder that one had moved aside."""
+    pattern = re.compile(re.escape(f".{target.name}.") + r"(partial|replaced)-(\d+)")
+    for path in target.parent.iterdir():
+        match = pattern.fullmatch(path.name)
+        if not match or (int(match[2]) != os.getpid() and psutil.pid_exists(int(match[2]))):
+            continue
+        if match[1] == "replaced" and not target.exists():
+            path.rename(target)
+        else:
+            _remove(path)
+
+
+def _sync(path: Path) -> None:
+    """Let the bytes reach the disk before the name does."""
+    for file in path.rglob("*") if path.is_dir() else (path,):
+        if file.is_file():
+            with file.open("rb") as stream:
+                os.fsync(stream.fileno())
+
+
+def _remove(path: Path) -> None:
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)

@@ -1,0 +1,113 @@
+"""HDF5: any dataset by its path, and the CREMI layout (volumes/raw, volumes/labels/neuron_ids)."""
+
+import shutil
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+
+from napari_em_seg.io._atomic import already_there, atomic
+from napari_em_seg.io._found import Found, nothing_inside
+from napari_em_seg.io._guess import guess_kind, to_nm
+from napari_em_seg.io._lazy import LazyArray
+from napari_em_seg.io._location import Location, clear_read_errors
+from napari_em_seg.io._write import Progress, chunk_shape, write_slabs
+from napari_em_seg.volume import Kind, Volume, VoxelSize
+
+__all__ = ["DEFAULT_PATHS", "find", "recognises", "write"]
+
+DEFAULT_PATHS: dict[Kind, str] = {"image": "volumes/raw", "labels": "volumes/labels/neuron_ids"}
+
+_MAGIC = b"\x89HDF\r\n\x1a\n"
+_CACHE_BYTES = 128 * 2**20  # keeps a row of chunks, so that scrolling does not decompress them again
+
+
+def recognises(path: Path) -> bool:
+    """Whether the file begins as HDF5 does."""
+    if not path.is_file():
+        return False
+    with path.open("rb") as stream:
+        return stream.read(8) == _MAGIC
+
+
+def find(location: Location) -> list[Found]:
+    """List the datasets at and below the location."""
+    with clear_read_errors(str(location), (RuntimeError, KeyError)):
+        file = h5py.File(location.path, "r", rdcc_nbytes=_CACHE_BYTES)
+        if location.inner and location.inner not in file:
+            raise nothing_inside(location, _dataset_paths(file))
+        node = file[location.inner or "/"]
+        paths = (
+            [location.inner]
+            if isinstance(node, h5py.Dataset)
+            else [f"{location.inner}/{path}".lstrip("/") for path in _dataset_paths(node)]
+        )
+        return [_found(Location(location.path, path), file[path]) for path in paths]
+
+
+def _dataset_paths(group: Any) -> list[str]:
+    paths: list[str] = []
+    group.visititems(lambda path, node: paths.append(path) if isinstance(node, h5py.Dataset) else None)
+    return paths
+
+
+def _found(location: Location, dataset: Any) -> Found:
+    return Found(
+        location,
+        dataset.shape or (),
+        dataset.dtype,
+        guess_kind(location.inner, dataset.dtype),
+        lambda kind: _open(location, dataset, kind),
+    )
+
+
+def _open(location: Location, dataset: Any, kind: Kind) -> Volume:
+    data = LazyArray(dataset.shape, dataset.dtype, lambda block: dataset[block], str(location))
+    return Volume(data, _voxel_size(dataset), location.name, str(location), kind)
+
+
+def _voxel_size(dataset: Any) -> VoxelSize | None:
+    """``resolution`` in nm as CREMI writes it, else ``element_size_um`` as ilastik and BigDataViewer do."""
+    for name, unit in (("resolution", "nm"), ("element_size_um", "um")):
+        sizes = np.ravel(dataset.attrs.get(name, ()))
+        if sizes.size == 3:
+            return to_nm(sizes.tolist(), (unit,) * 3)
+    return None
+
+
+def write(volume: Volume, location: Location, *, overwrite: bool = False, progress: Progress = None) -> None:
+    """Write one dataset, beside what the file already holds.
+
+    HDF5 cannot add to a file in a way that survives being killed, so the file is copied, the copy
+    extended, and put in the place of the original.
+    """
+    inner = location.inner or DEFAULT_PATHS[volume.kind]
+    extends = location.path.exists() and (recognises(location.path) or not overwrite)
+    if extends:
+        _refuse_dataset(Location(location.path, inner), overwrite)
+    with atomic(location.path, overwrite=overwrite or extends) as partial:
+        if extends:
+            shutil.copyfile(location.path, partial)
+        with h5py.File(partial, "a") as file:
+            if inner in file:
+                del file[inner]
+            dataset = file.create_dataset(
+                inner,
+                volume.shape,
+                volume.dtype,
+                chunks=chunk_shape(volume.shape),
+                compression="gzip",
+                compression_opts=4,
+                shuffle=True,
+            )
+            if volume.voxel_size_nm is not None:
+                dataset.attrs["resolution"] = np.asarray(volume.voxel_size_nm)
+                dataset.attrs["offset"] = np.zeros(3)
+            write_slabs(volume, dataset, progress)
+
+
+def _refuse_dataset(location: Location, overwrite: bool) -> None:
+    with clear_read_errors(str(location.path)), h5py.File(location.path, "r") as file:
+        if location.inner in file and not overwrite:
+            raise already_there(str(location))

@@ -1,0 +1,98 @@
+"""LazyArray: the one array type that all readers give; it reads a block when it is sliced."""
+
+import weakref
+from collections.abc import Callable
+from types import EllipsisType
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from napari_em_seg.io._location import clear_read_errors
+
+__all__ = ["Block", "LazyArray", "loaded"]
+
+Block = tuple[slice, slice, slice]
+
+
+class LazyArray:
+    """A 3-D array on disk.
+
+    Parameters
+    ----------
+    shape, dtype
+        As of the whole array.
+    read
+        Reads a block given by three slices without step, all within the shape.
+    where
+        The source, for messages.
+    errors
+        What the library behind ``read`` raises when the file is bad.
+    close
+        Called when nobody holds the array any more.
+    """
+
+    def __init__(
+        self,
+        shape: tuple[int, ...],
+        dtype: Any,
+        read: Callable[[Block], NDArray[Any]],
+        where: str,
+        errors: tuple[type[Exception], ...] = (ValueError, RuntimeError),
+        close: Callable[[], object] | None = None,
+    ) -> None:
+        self.shape = tuple(int(n) for n in shape)
+        self.dtype = np.dtype(dtype).newbyteorder("=")
+        self._read = read
+        self._where = where
+        self._errors = errors
+        if close is not None:
+            weakref.finalize(self, close)
+
+    def __getitem__(self, key: Any) -> NDArray[Any]:
+        """Read what the key asks for: whole numbers, slices and an ellipsis."""
+        ranges = [
+            range(n)[k] if isinstance(k, slice) else range(n)[k : (k + 1) or None]
+            for n, k in zip(self.shape, expand_key(key, len(self.shape)), strict=True)
+        ]
+        out = np.empty([len(r) for r in ranges], self.dtype)
+        if out.size:
+            self._fill(out, ranges)
+        squeeze = tuple(0 if not isinstance(k, slice) else slice(None) for k in expand_key(key, out.ndim))
+        return out[squeeze]
+
+    def _fill(self, out: NDArray[Any], ranges: list[range]) -> None:
+        # Slices that are skipped are not read; within a slice the bounding box is read and thinned out.
+        inside = tuple(slice(min(r), max(r) + 1) for r in ranges[1:])
+        thin = tuple(slice(None, None, r.step) for r in ranges[1:])
+        zs = ranges[0]
+        runs = (
+            [(slice(zs.start, zs.stop), slice(None))]
+            if zs.step == 1
+            else [(slice(z, z + 1), slice(i, i + 1)) for i, z in enumerate(zs)]
+        )
+        with clear_read_errors(self._where, self._errors):
+            for z, target in runs:
+                out[target] = np.asarray(self._read((z, *inside)))[(slice(None), *thin)]  # type: ignore[arg-type]
+
+
+def expand_key(key: Any, ndim: int) -> tuple[int | slice, ...]:
+    """Write an index out to one whole number or slice per axis.
+
+    >>> expand_key((0, ...), 3)
+    (0, slice(None, None, None), slice(None, None, None))
+    """
+    parts = list(key) if isinstance(key, tuple) else [key]
+    n_ellipses = sum(isinstance(part, EllipsisType) for part in parts)
+    if n_ellipses > 1 or len(parts) - n_ellipses > ndim:
+        raise IndexError(f"{key!r} has too many indices for an array with {ndim} axes")
+    if not n_ellipses:
+        parts.append(...)
+    at = next(i for i, part in enumerate(parts) if isinstance(part, EllipsisType))
+    parts[at : at + 1] = [slice(None)] * (ndim - len(parts) + 1)
+    return tuple(part if isinstance(part, slice) else part.__index__() for part in parts)
+
+
+def loaded(array: NDArray[Any], where: str) -> LazyArray:
+    """Give an array that is in memory, or mapped into it, the same face."""
+    return LazyArray(array.shape, array.dtype, lambda block: array[block], where)

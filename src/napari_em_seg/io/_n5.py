@@ -1,0 +1,119 @@
+"""N5, whose files count axes x, y, z."""
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from napari_em_seg.io._atomic import atomic
+from napari_em_seg.io._found import Found, nothing_inside
+from napari_em_seg.io._guess import guess_kind, to_nm
+from napari_em_seg.io._location import Location, clear_read_errors
+from napari_em_seg.io._tensorstore import Target, lazy, open_store
+from napari_em_seg.io._write import Progress, chunk_shape, require_dtype, write_slabs
+from napari_em_seg.volume import Volume, VoxelSize
+
+__all__ = ["find", "recognises", "write"]
+
+_DTYPES = (
+    *("uint8", "uint16", "uint32", "uint64", "int8", "int16", "int32", "int64"),
+    *("float32", "float64"),
+)
+_ERRORS = (ValueError, RuntimeError, KeyError, IndexError, TypeError)
+
+
+def recognises(path: Path) -> bool:
+    """Whether it is a folder with N5 metadata, or named as N5 with such folders right below it."""
+    if not path.is_dir():
+        return False
+    below = [p for p in path.iterdir() if p.is_dir()] if path.suffix == ".n5" else []
+    return any((folder / "attributes.json").is_file() for folder in (path, *below)) or path.suffix == ".n5"
+
+
+def find(location: Location) -> list[Found]:
+    """List the arrays at and below the location."""
+    path = location.path / location.inner
+    with clear_read_errors(str(location), _ERRORS):
+        if not path.is_dir():
+            raise nothing_inside(location, (f.location.inner for f in _walk(location.path, "")))
+        return list(_walk(path, ""))
+
+
+def _walk(path: Path, below: str) -> Iterator[Found]:
+    folder = path / below
+    attributes = _attributes(folder)
+    if "dimensions" in attributes:
+        yield _found(Location(path, below), attributes)
+        return
+    for child in sorted(p for p in folder.iterdir() if p.is_dir() and not p.name.startswith(".")):
+        yield from _walk(path, f"{below}/{child.name}".lstrip("/"))
+
+
+def _attributes(folder: Path) -> dict[str, Any]:
+    path = folder / "attributes.json"
+    if not path.is_file():
+        return {}
+    with clear_read_errors(str(path), (ValueError,)):
+        content = json.loads(path.read_text("utf-8"))
+        return content if isinstance(content, dict) else {}
+
+
+def _found(location: Location, attributes: dict[str, Any]) -> Found:
+    store = open_store("n5", location.path / location.inner, open=True, read=True).T
+    own = location.inner or location.path.suffix
+    where = location if own else Location(location.path.parent, location.path.name)
+    dtype, voxel_size = store.dtype.numpy_dtype, _voxel_size(attributes)
+    return Found(
+        location,
+        store.shape,
+        dtype,
+        attributes.get("kind") or guess_kind(where.name, dtype),
+        lambda kind: Volume(lazy(store, str(where)), voxel_size, where.name, str(where), kind),
+    )
+
+
+def _voxel_size(attributes: dict[str, Any]) -> VoxelSize | None:
+    """``pixelResolution`` with its unit (Fiji), else ``resolution`` in nm (Paintera); both x, y, z."""
+    pixel = attributes.get("pixelResolution")
+    if isinstance(pixel, dict):
+        sizes, unit = pixel.get("dimensions"), pixel.get("unit")
+    else:
+        sizes, unit = attributes.get("resolution"), "nm"
+    return to_nm(sizes[::-1], (unit,) * 3) if isinstance(sizes, list) and len(sizes) == 3 else None
+
+
+def write(volume: Volume, location: Location, *, overwrite: bool = False, progress: Progress = None) -> None:
+    """Write one array, beside what the N5 container already holds."""
+    require_dtype(volume, _DTYPES, "N5")
+    inner = location.inner or ("labels" if volume.kind == "labels" else "raw")
+    adds = location.path.exists() and (bool(location.inner) or not overwrite)
+    if adds:
+        (location.path / inner).parent.mkdir(parents=True, exist_ok=True)
+    with atomic(location.path / inner if adds else location.path, overwrite=overwrite) as partial:
+        array = partial if adds else partial / inner
+        array.parent.mkdir(parents=True, exist_ok=True)
+        if not adds:
+            _dump(partial / "attributes.json", {"n5": "4.0.0"})
+        metadata = {
+            "blockSize": list(chunk_shape(volume.shape))[::-1],
+            "compression": {"type": "gzip", "level": 4},
+            "kind": volume.kind,
+        }
+        if volume.voxel_size_nm is not None:
+            sizes = list(volume.voxel_size_nm)[::-1]
+            metadata |= {"resolution": sizes, "pixelResolution": {"dimensions": sizes, "unit": "nm"}}
+        store = open_store(
+            "n5",
+            array,
+            spec={"metadata": metadata},
+            create=True,
+            dtype=np.dtype(volume.dtype).name,
+            shape=volume.shape[::-1],
+        )
+        write_slabs(volume, Target(store.T), progress)
+
+
+def _dump(path: Path, content: dict[str, Any]) -> None:
+    path.write_text(json.dumps(content, indent=1), "utf-8")

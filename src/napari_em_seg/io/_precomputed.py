@@ -1,0 +1,107 @@
+"""Neuroglancer precomputed volumes on a local disk: images and segmentations."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from napari_em_seg.errors import DataError
+from napari_em_seg.io._atomic import atomic
+from napari_em_seg.io._found import Found
+from napari_em_seg.io._location import Location, clear_read_errors
+from napari_em_seg.io._pyramid import downsampled, pyramid_factors
+from napari_em_seg.io._tensorstore import Target, lazy, open_store
+from napari_em_seg.io._write import Progress, require_dtype, write_slabs
+from napari_em_seg.volume import Kind, Volume, VoxelSize
+
+__all__ = ["find", "recognises", "write"]
+
+_DRIVER = "neuroglancer_precomputed"
+_ERRORS = (ValueError, RuntimeError, KeyError, IndexError, TypeError)
+_IMAGE_DTYPES = ("uint8", "uint16", "uint32", "uint64", "float32")
+_LABEL_DTYPES = ("uint8", "uint16", "uint32", "uint64")
+
+
+def recognises(path: Path) -> bool:
+    """Whether it is a folder with a file ``info`` that lists scales."""
+    info = path / "info"
+    return path.is_dir() and info.is_file() and b'"scales"' in info.read_bytes()
+
+
+def find(location: Location) -> list[Found]:
+    """Give the one volume; its coarser scales are its pyramid."""
+    with clear_read_errors(str(location), _ERRORS):
+        info = json.loads((location.path / "info").read_text("utf-8"))
+        stores = [
+            open_store(_DRIVER, location.path, spec={"scale_index": i}, open=True, read=True)
+            for i in range(len(info["scales"]))
+        ]
+        if info["num_channels"] != 1:
+            raise DataError(
+                f"{location} has {info['num_channels']} channels",
+                "one channel",
+                "Save the one channel that you want to reconstruct",
+            )
+        z, y, x = (float(size) for size in info["scales"][0]["resolution"][::-1])
+        arrays = [_zyx(store) for store in stores]
+    kind: Kind = "labels" if info["type"] == "segmentation" else "image"
+    return [
+        Found(
+            location,
+            arrays[0].shape,
+            arrays[0].dtype.numpy_dtype,
+            kind,
+            lambda kind: _open(location, arrays, (z, y, x), kind),
+        )
+    ]
+
+
+def _zyx(store: Any) -> Any:
+    """Axes x, y, z, channel become z, y, x, counted from 0."""
+    return store[..., 0].T.translate_to[0]
+
+
+def _open(location: Location, arrays: list[Any], voxel_size: VoxelSize, kind: Kind) -> Volume:
+    first, *coarser = (lazy(array, str(location)) for array in arrays)
+    return Volume(first, voxel_size, location.name, str(location), kind, tuple(coarser))
+
+
+def write(volume: Volume, location: Location, *, overwrite: bool = False, progress: Progress = None) -> None:
+    """Write all scales; the format has no way to leave the voxel size open."""
+    dtypes = _LABEL_DTYPES if volume.kind == "labels" else _IMAGE_DTYPES
+    require_dtype(volume, dtypes, "Neuroglancer precomputed")
+    if volume.voxel_size_nm is None:
+        raise DataError(
+            f"The voxel size of {volume.label} is not known",
+            "a voxel size, which precomputed volumes must have",
+            "Set it first (--voxel-size Z Y X in nm)",
+        )
+    with atomic(location.path, overwrite=overwrite) as partial:
+        resolution = np.array(volume.voxel_size_nm)
+        store = _create(partial, volume, volume.shape, resolution)
+        write_slabs(volume, Target(_zyx(store)), progress)
+        for factors in pyramid_factors(volume.shape, volume.voxel_size_nm):
+            coarser = downsampled(lazy(_zyx(store), "the finer scale"), factors, volume.kind)
+            resolution = resolution * factors
+            store = _create(partial, volume, coarser.shape, resolution)
+            write_slabs(coarser, Target(_zyx(store)))
+
+
+def _create(folder: Path, volume: Volume, shape: tuple[int, ...], resolution: Any) -> Any:
+    is_compressible = volume.kind == "labels" and volume.dtype.itemsize >= 4
+    scale: dict[str, Any] = {
+        "size": list(shape)[::-1],
+        "resolution": [float(size) for size in resolution[::-1]],
+        "encoding": "compressed_segmentation" if is_compressible else "raw",
+        "chunk_size": [min(n, most) for n, most in zip(shape[::-1], (256, 256, 8), strict=True)],
+    }
+    if is_compressible:
+        scale["compressed_segmentation_block_size"] = [8, 8, 8]
+    volume_metadata = {
+        "type": "segmentation" if volume.kind == "labels" else "image",
+        "data_type": volume.dtype.name,
+        "num_channels": 1,
+    }
+    spec = {"multiscale_metadata": volume_metadata, "scale_metadata": scale}
+    return open_store(_DRIVER, folder, spec=spec, create=True)
