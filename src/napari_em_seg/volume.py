@@ -1,7 +1,7 @@
 """Volume: a stack of slices that is read as needed; what its axes and units are is said here alone."""
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from typing import Any, Literal, Protocol
 
@@ -10,12 +10,15 @@ from numpy.typing import NDArray
 
 from napari_em_seg.errors import DataError
 
-__all__ = ["AXES", "ArrayLike", "Kind", "Volume", "VoxelSize", "as_voxel_size", "slabs"]
+__all__ = ["AXES", "ArrayLike", "Kind", "Progress", "Volume", "VoxelSize", "as_voxel_size", "slabs"]
 
 AXES = ("z", "y", "x")
 
 Kind = Literal["image", "labels"]
 VoxelSize = tuple[float, float, float]
+
+Progress = Callable[[int, int], object] | None
+"""Called with the number of slices done and of all slices."""
 
 
 class ArrayLike(Protocol):

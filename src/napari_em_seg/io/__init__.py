@@ -1,19 +1,29 @@
 """Reading and writing volumes: TIFF, slice folders, HDF5, Zarr, OME-Zarr, N5, Neuroglancer precomputed."""
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
 from napari_em_seg.errors import AmbiguousSourceError, DataError, FormatError
 from napari_em_seg.io import _hdf5, _n5, _precomputed, _slices, _tiff, _zarr
+from napari_em_seg.io._atomic import atomic
 from napari_em_seg.io._found import Found
+from napari_em_seg.io._guess import to_nm
 from napari_em_seg.io._location import Location, clear_read_errors, locate
-from napari_em_seg.io._write import Progress
-from napari_em_seg.volume import Kind, Volume
+from napari_em_seg.volume import Kind, Progress, Volume
 
-__all__ = ["FORMATS", "Format", "find_volumes", "open_volume", "open_volumes", "write_volume"]
+__all__ = [
+    "FORMATS",
+    "Format",
+    "find_volumes",
+    "open_volume",
+    "open_volumes",
+    "to_nm",
+    "write_volume",
+    "write_volumes",
+]
 
 
 @dataclass(frozen=True)
@@ -50,6 +60,7 @@ FORMATS = (
 )
 """All formats; where several could be meant by a suffix, the first."""
 
+_CONTAINERS = ("hdf5", "ome-zarr", "n5")
 _CREMI_NAMES = frozenset(_hdf5.DEFAULT_PATHS.values())
 
 
@@ -167,6 +178,36 @@ def write_volume(
     path = Path(target).expanduser()
     format_, location = _format_of(path, format_name)
     format_.write(volume, location, overwrite=overwrite, progress=progress)
+
+
+def write_volumes(
+    volumes: Mapping[str, Volume],
+    target: str | os.PathLike[str],
+    *,
+    overwrite: bool = False,
+    progress: Progress = None,
+) -> None:
+    """Write several volumes into one HDF5, Zarr or N5 container, all of them or none.
+
+    Parameters
+    ----------
+    volumes
+        By their paths inside the container.
+    target
+        ``out.h5``, ``out.zarr`` or ``out.n5``.
+    overwrite, progress
+        As in `write_volume`; progress runs once through every volume.
+    """
+    format_, location = _format_of(Path(target).expanduser(), None)
+    if location.inner or format_.name not in _CONTAINERS:
+        raise FormatError(
+            f"{target} cannot hold {len(volumes)} volumes",
+            f"a name ending in {', '.join(s for f in FORMATS if f.name in _CONTAINERS for s in f.suffixes)}",
+            "Choose one of these, or save the volumes one by one",
+        )
+    with atomic(location.path, overwrite=overwrite) as partial_path:
+        for inner, volume in volumes.items():
+            format_.write(volume, Location(partial_path, inner), progress=progress)
 
 
 def _format_of(path: Path, name: str | None) -> tuple[Format, Location]:

@@ -12,8 +12,8 @@ from napari_em_seg.io._found import Found, nothing_inside
 from napari_em_seg.io._guess import guess_kind, to_nm
 from napari_em_seg.io._lazy import LazyArray
 from napari_em_seg.io._location import Location, clear_read_errors
-from napari_em_seg.io._write import Progress, chunk_shape, write_slabs
-from napari_em_seg.volume import Kind, Volume, VoxelSize
+from napari_em_seg.io._write import chunk_shape, write_slabs
+from napari_em_seg.volume import Kind, Progress, Volume, VoxelSize
 
 __all__ = ["DEFAULT_PATHS", "find", "recognises", "write"]
 

@@ -12,8 +12,8 @@ from napari_em_seg.io._found import Found, nothing_inside
 from napari_em_seg.io._guess import guess_kind, to_nm
 from napari_em_seg.io._location import Location, clear_read_errors
 from napari_em_seg.io._tensorstore import Target, lazy, open_store
-from napari_em_seg.io._write import Progress, chunk_shape, require_dtype, write_slabs
-from napari_em_seg.volume import Volume, VoxelSize
+from napari_em_seg.io._write import chunk_shape, require_dtype, write_slabs
+from napari_em_seg.volume import Progress, Volume, VoxelSize
 
 __all__ = ["find", "recognises", "write"]
 

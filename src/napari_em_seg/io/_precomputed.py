@@ -12,8 +12,8 @@ from napari_em_seg.io._found import Found
 from napari_em_seg.io._location import Location, clear_read_errors
 from napari_em_seg.io._pyramid import downsampled, pyramid_factors
 from napari_em_seg.io._tensorstore import Target, lazy, open_store
-from napari_em_seg.io._write import Progress, require_dtype, write_slabs
-from napari_em_seg.volume import Kind, Volume, VoxelSize
+from napari_em_seg.io._write import require_dtype, write_slabs
+from napari_em_seg.volume import Kind, Progress, Volume, VoxelSize
 
 __all__ = ["find", "recognises", "write"]
 

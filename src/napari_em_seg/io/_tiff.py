@@ -14,8 +14,8 @@ from napari_em_seg.io._found import Found
 from napari_em_seg.io._guess import guess_kind, to_nm
 from napari_em_seg.io._lazy import Block, LazyArray
 from napari_em_seg.io._location import Location, clear_read_errors
-from napari_em_seg.io._write import Progress, require_dtype
-from napari_em_seg.volume import Kind, Volume, VoxelSize
+from napari_em_seg.io._write import require_dtype
+from napari_em_seg.volume import Kind, Progress, Volume, VoxelSize
 
 __all__ = ["find", "recognises", "write"]
 

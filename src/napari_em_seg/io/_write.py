@@ -1,15 +1,11 @@
 """What all writers share: chunks, slab by slab copying, progress."""
 
-from collections.abc import Callable
 from typing import Any
 
 from napari_em_seg.errors import DataError
-from napari_em_seg.volume import ArrayLike, Volume, slabs
+from napari_em_seg.volume import ArrayLike, Progress, Volume, slabs
 
-__all__ = ["Progress", "chunk_shape", "require_dtype", "write_slabs"]
-
-Progress = Callable[[int, int], object] | None
-"""Called with the number of slices done and of all slices."""
+__all__ = ["chunk_shape", "require_dtype", "write_slabs"]
 
 
 def require_dtype(volume: Volume, dtypes: tuple[str, ...], title: str) -> None:

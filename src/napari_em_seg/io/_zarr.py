@@ -14,8 +14,8 @@ from napari_em_seg.io._guess import guess_kind, to_nm
 from napari_em_seg.io._location import Location, clear_read_errors
 from napari_em_seg.io._pyramid import downsampled, pyramid_factors
 from napari_em_seg.io._tensorstore import Target, lazy, open_store
-from napari_em_seg.io._write import Progress, chunk_shape, write_slabs
-from napari_em_seg.volume import Kind, Volume, VoxelSize
+from napari_em_seg.io._write import chunk_shape, write_slabs
+from napari_em_seg.volume import Kind, Progress, Volume, VoxelSize
 
 __all__ = ["find", "recognises", "write"]
 

@@ -1,0 +1,176 @@
+"""The command line: napari-em-seg sample, info, convert, evaluate, demo."""
+
+import json
+import logging
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from napari_em_seg import __version__, io, pipeline
+from napari_em_seg.errors import EmSegError
+from napari_em_seg.pipeline import VolumeInfo
+from napari_em_seg.volume import Kind, Progress
+
+__all__ = ["main"]
+
+app = typer.Typer(
+    name="napari-em-seg",
+    help="Reconstruct neurons from serial-section electron microscopy.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+VolumePath = Annotated[
+    str,
+    typer.Argument(help="A file or folder; inside HDF5, Zarr and N5 the path goes on: cells.h5/volumes/raw."),
+]
+Json = Annotated[bool, typer.Option("--json", help="Print JSON, for programs.")]
+Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace what is there already.")]
+VoxelSizeOption = Annotated[
+    tuple[float, float, float] | None,
+    typer.Option("--voxel-size", metavar="Z Y X", help="Voxel size in nm, where the source does not know it."),
+]
+
+
+def main() -> None:
+    """Run a command; what a user can mend ends with one message and exit code 2, the rest with 1."""
+    try:
+        app()
+    except EmSegError as error:
+        typer.echo(f"Error: {error}", err=True)
+        sys.exit(2)
+
+
+@app.callback()
+def common(
+    verbose: Annotated[int, typer.Option("-v", "--verbose", count=True, help="Say more; -vv most.")] = 0,
+    version: Annotated[bool, typer.Option("--version", help="Print the version.", is_eager=True)] = False,
+) -> None:
+    """Set up what all commands share."""
+    if version:
+        typer.echo(__version__)
+        raise typer.Exit
+    levels = (logging.WARNING, logging.INFO, logging.DEBUG)
+    logging.basicConfig(level=levels[min(verbose, 2)], format="%(levelname)s %(name)s: %(message)s")
+
+
+@app.command()
+def sample(
+    out: Annotated[str, typer.Argument(help="What to write: OUT.zarr, OUT.h5 or OUT.n5.")],
+    shape: Annotated[tuple[int, int, int], typer.Option(metavar="Z Y X", help="Slices, rows and columns.")] = (
+        30,
+        512,
+        512,
+    ),
+    seed: Annotated[int, typer.Option(help="The same seed gives the same tissue.")] = 0,
+    overwrite: Overwrite = False,
+) -> None:
+    """Make synthetic tissue: OUT/raw, and its truth OUT/labels."""
+    with _progress("Writing") as progress:
+        pipeline.write_sample(out, shape, seed, overwrite=overwrite, progress=progress)
+    typer.echo(f"Wrote {out}/raw and {out}/labels")
+
+
+@app.command()
+def info(source: VolumePath, as_json: Json = False) -> None:
+    """Say what a file or folder holds."""
+    described = pipeline.describe(source)
+    if as_json:
+        typer.echo(json.dumps([asdict(volume) for volume in described], indent=1))
+        return
+    for volume in described:
+        typer.echo(_info_text(volume))
+
+
+def _info_text(volume: VolumeInfo) -> str:
+    z, y, x = volume.shape
+    size = (
+        " × ".join(f"{length:g}" for length in volume.voxel_size_nm) + " nm"
+        if volume.voxel_size_nm
+        else "unknown (the file does not say; convert --voxel-size Z Y X sets it)"
+    )
+    return "\n".join(
+        (
+            volume.source,
+            f"  kind        {volume.kind}",
+            f"  shape       {z} × {y} × {x} voxels (z, y, x)",
+            f"  voxel size  {size}",
+            f"  numbers     {volume.dtype}, {volume.lowest:g} to {volume.highest:g} in three slices",
+            f"  size        {volume.size_bytes / 2**20:,.1f} MiB",
+            *([f"  levels      {volume.levels} resolutions"] if volume.levels > 1 else []),
+        )
+    )
+
+
+@app.command()
+def convert(
+    source: VolumePath,
+    out: Annotated[str, typer.Argument(help="What to write; the format follows from the suffix.")],
+    kind: Annotated[
+        Kind | None, typer.Option(help="Which kind of array to take, where there are both.")
+    ] = None,
+    format_name: Annotated[
+        str | None, typer.Option("--format", help=f"One of {', '.join(f.name for f in io.FORMATS)}.")
+    ] = None,
+    voxel_size: VoxelSizeOption = None,
+    overwrite: Overwrite = False,
+) -> None:
+    """Write a volume in another format, or with another voxel size."""
+    with _progress("Writing") as progress:
+        pipeline.convert(
+            source, out, kind=kind, format_name=format_name, voxel_size_nm=voxel_size,
+            overwrite=overwrite, progress=progress,
+        )  # fmt: skip
+    typer.echo(f"Wrote {out}")
+
+
+@app.command()
+def evaluate(
+    segmentation: Annotated[str, typer.Argument(help="Labels to measure.")],
+    truth: Annotated[str, typer.Argument(help="True labels; 0 is not judged.")],
+    as_json: Json = False,
+) -> None:
+    """Measure a segmentation against the truth."""
+    with _progress("Comparing") as progress:
+        scores = pipeline.compare(segmentation, truth, progress=progress)
+    if as_json:
+        typer.echo(json.dumps(asdict(scores), indent=1))
+        return
+    for name, value in asdict(scores).items():
+        typer.echo(f"{name:24} {value:,}" if isinstance(value, int) else f"{name:24} {value:.4f}")
+
+
+@app.command()
+def demo(
+    headless: Annotated[
+        Path | None,
+        typer.Option(metavar="DIR", help="Do not wait for the user; leave pictures and a report in DIR."),
+    ] = None,
+) -> None:
+    """Show what the plugin does, on synthetic tissue."""
+    from napari_em_seg.widgets.demo import run_demo
+
+    run_demo(headless, typer.echo)
+
+
+@contextmanager
+def _progress(label: str) -> Iterator[Progress]:
+    """Show a bar on a terminal, and nothing in a pipe."""
+    with typer.progressbar(length=1, label=label, file=sys.stderr, hidden=not sys.stderr.isatty()) as bar:
+
+        def advance(done: int, total: int) -> None:
+            bar.length = total
+            bar.update(done - bar.pos)
+
+        yield advance
+
+
+if __name__ == "__main__":
+    main()

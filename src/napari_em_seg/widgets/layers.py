@@ -1,0 +1,63 @@
+"""Volumes to napari layers and back: scale, units and type on the way in, voxel size on the way out."""
+
+from typing import Any
+
+import numpy as np
+
+from napari_em_seg.errors import DataError
+from napari_em_seg.io import to_nm
+from napari_em_seg.volume import AXES, Volume, VoxelSize
+
+__all__ = ["UNKNOWN_SIZE", "LayerData", "to_layer_data", "to_volume", "voxel_size_options"]
+
+LayerData = tuple[Any, dict[str, Any], str]
+
+UNKNOWN_SIZE = " (voxel size unknown)"
+"""Ends the name of a layer whose voxel size nobody has said yet."""
+
+_LOAD_LABELS_BELOW = 2**30  # bytes; only labels in memory can be painted
+
+
+def to_layer_data(volume: Volume) -> LayerData:
+    """Describe a volume as a napari layer; images stay on disk, labels that fit are loaded for editing."""
+    options: dict[str, Any] = {
+        "name": volume.name + ("" if volume.voxel_size_nm else UNKNOWN_SIZE),
+        "axis_labels": AXES,
+        "metadata": {"source": volume.source},
+        **voxel_size_options(volume.voxel_size_nm),
+    }
+    if volume.kind == "labels":
+        data = np.asarray(volume) if volume.nbytes < _LOAD_LABELS_BELOW else volume
+        if data.dtype == bool:
+            data = np.asarray(data).view(np.uint8)
+        return data, options, "labels"
+    if volume.pyramid:
+        return [volume, *volume.pyramid], {**options, "multiscale": True}, "image"
+    return volume, {**options, "multiscale": False}, "image"
+
+
+def voxel_size_options(voxel_size_nm: VoxelSize | None) -> dict[str, Any]:
+    """Scale and units of a layer; a layer without voxel size is measured in pixels."""
+    if voxel_size_nm is None:
+        return {}
+    return {"scale": voxel_size_nm, "units": ("nm", "nm", "nm")}
+
+
+def to_volume(data: Any, options: dict[str, Any], layer_type: str) -> Volume:
+    """Turn a layer's data and options into a volume, as napari hands them to a writer."""
+    if options.get("multiscale") or isinstance(data, list | tuple):
+        data = data[0]
+    name = str(options.get("name", layer_type)).removesuffix(UNKNOWN_SIZE)
+    if np.ndim(data) != 3:
+        raise DataError(
+            f"The layer {name!r} has {np.ndim(data)} axes",
+            "a stack of slices with the three axes (z, y, x)",
+            "Save 2-D and time series layers with napari's own writers",
+        )
+    units = tuple(str(unit) for unit in options.get("units") or ())
+    voxel_size = to_nm(tuple(float(s) for s in options.get("scale") or ()), units)
+    source = str((options.get("metadata") or {}).get("source", ""))
+    kind = "labels" if layer_type == "labels" else "image"
+    if isinstance(data, Volume):
+        return Volume(data.data, voxel_size, name, source, kind)
+    return Volume(data, voxel_size, name, source, kind)
