@@ -11,7 +11,7 @@ from napari_em_seg.io import _hdf5, _n5, _precomputed, _slices, _tiff, _zarr
 from napari_em_seg.io._atomic import atomic
 from napari_em_seg.io._found import Found
 from napari_em_seg.io._guess import to_nm
-from napari_em_seg.io._location import Location, clear_read_errors, locate
+from napari_em_seg.io._location import Location, clear_read_errors, expanded, locate
 from napari_em_seg.volume import Kind, Progress, Volume
 
 __all__ = [
@@ -175,7 +175,7 @@ def write_volume(
     progress
         Called with slices done and slices in all.
     """
-    path = Path(target).expanduser()
+    path = expanded(target)
     format_, location = _format_of(path, format_name)
     format_.write(volume, location, overwrite=overwrite, progress=progress)
 
@@ -198,7 +198,7 @@ def write_volumes(
     overwrite, progress
         As in `write_volume`; progress runs once through every volume.
     """
-    format_, location = _format_of(Path(target).expanduser(), None)
+    format_, location = _format_of(expanded(target), None)
     if location.inner or format_.name not in _CONTAINERS:
         raise FormatError(
             f"{target} cannot hold {len(volumes)} volumes",

@@ -1,5 +1,6 @@
 """Writing so that the final name never holds half a file, whatever happens in between."""
 
+import hashlib
 import os
 import re
 import shutil
@@ -13,6 +14,8 @@ from napari_em_seg.errors import EmSegError, SourceNotFoundError, SourcePermissi
 
 __all__ = ["already_there", "atomic"]
 
+_LONG_NAME = 200  # bytes
+
 
 @contextmanager
 def atomic(target: Path, *, overwrite: bool = False) -> Iterator[Path]:
@@ -25,7 +28,7 @@ def atomic(target: Path, *, overwrite: bool = False) -> Iterator[Path]:
         _refuse_existing(target)
     with _clear_write_errors(target):
         _remove_leftovers(target)
-        partial = target.with_name(f".{target.name}.partial-{os.getpid()}")
+        partial = target.with_name(f"{_hidden(target)}.partial-{os.getpid()}")
         try:
             yield partial
             _sync(partial)
@@ -73,12 +76,20 @@ def already_there(target: str) -> TargetExistsError:
     )
 
 
+def _hidden(target: Path) -> str:
+    """Begin the names of temporary paths; long names are cut, since a name has at most 255 bytes."""
+    name = target.name
+    if len(os.fsencode(name)) > _LONG_NAME:
+        name = f"{name[:20]}-{hashlib.sha256(os.fsencode(name)).hexdigest()[:16]}"
+    return f".{name}"
+
+
 def _replace(partial: Path, target: Path) -> None:
     """Rename; a folder in the way is moved aside first, since a rename cannot replace it."""
     if not target.is_dir() or target.is_symlink():
         partial.replace(target)
         return
-    old = target.with_name(f".{target.name}.replaced-{os.getpid()}")
+    old = target.with_name(f"{_hidden(target)}.replaced-{os.getpid()}")
     target.rename(old)
     try:
         partial.rename(target)
@@ -90,7 +101,7 @@ def _replace(partial: Path, target: Path) -> None:
 
 def _remove_leftovers(target: Path) -> None:
     """Remove what dead processes left; put back a folder that one had moved aside."""
-    pattern = re.compile(re.escape(f".{target.name}.") + r"(partial|replaced)-(\d+)")
+    pattern = re.compile(re.escape(_hidden(target)) + r"\.(partial|replaced)-(\d+)")
     for path in target.parent.iterdir():
         match = pattern.fullmatch(path.name)
         if not match or (int(match[2]) != os.getpid() and psutil.pid_exists(int(match[2]))):

@@ -1,6 +1,9 @@
 """HDF5: any dataset by its path, and the CREMI layout (volumes/raw, volumes/labels/neuron_ids)."""
 
 import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from io import FileIO, RawIOBase
 from pathlib import Path
 from typing import Any
 
@@ -89,7 +92,7 @@ def write(volume: Volume, location: Location, *, overwrite: bool = False, progre
     with atomic(location.path, overwrite=overwrite or extends) as partial:
         if extends:
             shutil.copyfile(location.path, partial)
-        with h5py.File(partial, "a") as file:
+        with _hdf5_file(partial) as file:
             if inner in file:
                 del file[inner]
             dataset = file.create_dataset(
@@ -105,6 +108,59 @@ def write(volume: Volume, location: Location, *, overwrite: bool = False, progre
                 dataset.attrs["resolution"] = np.asarray(volume.voxel_size_nm)
                 dataset.attrs["offset"] = np.zeros(3)
             write_slabs(volume, dataset, progress)
+
+
+@contextmanager
+def _hdf5_file(path: Path) -> Iterator[Any]:
+    """Open a file to add to it; when the disk is full, raise that, where HDF5 itself would crash."""
+    path.touch()
+    with path.open("r+b", buffering=0) as raw:
+        stream = _PatientFile(raw)
+        with h5py.File(stream, "a") as file:
+            yield file
+        stream.raise_error()
+
+
+class _PatientFile(RawIOBase):
+    """A file that remembers the first failure and pretends that all went well until it is asked.
+
+    HDF5 cannot close a file whose last bytes find no room: it ends the whole process.
+    """
+
+    def __init__(self, raw: FileIO) -> None:
+        super().__init__()
+        self._raw = raw
+        self._error: OSError | None = None
+
+    def raise_error(self) -> None:
+        if self._error is not None:
+            raise self._error
+
+    def write(self, content: Any) -> int:
+        size = memoryview(content).nbytes
+        try:
+            written = 0
+            while self._error is None and written < size:
+                written += self._raw.write(memoryview(content).cast("B")[written:]) or 0
+        except OSError as error:
+            self._error = error
+        return size
+
+    def truncate(self, size: int | None = None) -> int:
+        try:
+            return self._raw.truncate(size) if self._error is None else 0
+        except OSError as error:
+            self._error = error
+            return 0
+
+    def readinto(self, buffer: Any) -> int:
+        return self._raw.readinto(buffer) or 0
+
+    def seek(self, offset: int, whence: int = 0) -> int:
+        return self._raw.seek(offset, whence)
+
+    def tell(self) -> int:
+        return self._raw.tell()
 
 
 def _refuse_dataset(location: Location, overwrite: bool) -> None:

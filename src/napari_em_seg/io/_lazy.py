@@ -1,5 +1,6 @@
 """LazyArray: the one array type that all readers give; it reads a block when it is sliced."""
 
+import math
 import weakref
 from collections.abc import Callable
 from types import EllipsisType
@@ -48,6 +49,16 @@ class LazyArray:
         self._errors = errors
         if close is not None:
             weakref.finalize(self, close)
+
+    @property
+    def ndim(self) -> int:
+        """Number of axes."""
+        return len(self.shape)
+
+    @property
+    def size(self) -> int:
+        """Number of elements."""
+        return math.prod(self.shape)
 
     def __getitem__(self, key: Any) -> NDArray[Any]:
         """Read what the key asks for: whole numbers, slices and an ellipsis."""

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from napari_em_seg.errors import FormatError, SourceNotFoundError, SourcePermissionError
 
-__all__ = ["Location", "clear_read_errors", "locate"]
+__all__ = ["Location", "clear_read_errors", "expanded", "locate", "split_at_missing"]
 
 
 @dataclass(frozen=True)
@@ -33,12 +33,20 @@ class Location:
 
 def locate(source: str | os.PathLike[str]) -> Location:
     """Split a path at the last part that exists; the rest is the path inside the container."""
-    whole = Path(source).expanduser()
+    whole = expanded(source)
     with clear_read_errors(str(source)):
         for path in (whole, *whole.parents):
             if os.path.lexists(path):
                 return _inside(path, whole)
     raise _not_found(whole)
+
+
+def expanded(source: str | os.PathLike[str]) -> Path:
+    """Write out the home folder; a user who is not there is a path that is not there."""
+    try:
+        return Path(source).expanduser()
+    except RuntimeError as error:
+        raise _not_found(Path(source)) from error
 
 
 def _inside(path: Path, whole: Path) -> Location:
@@ -61,6 +69,19 @@ def _not_found(path: Path) -> SourceNotFoundError:
     return SourceNotFoundError(
         f"There is nothing at {path}", "an existing file or folder", "Check the path for typing errors"
     )
+
+
+def split_at_missing(location: Location) -> tuple[Path, Path]:
+    """Split a place to write to into the folder that exists, and the rest, which a write has to make.
+
+    The rest has at least one part: that which will appear under its name once all is written.
+    """
+    if not location.inner or not location.path.exists():
+        return location.path.parent, Path(location.path.name, location.inner)
+    root, parts = location.path, Path(location.inner).parts
+    while len(parts) > 1 and (root / parts[0]).is_dir():
+        root, parts = root / parts[0], parts[1:]
+    return root, Path(*parts)
 
 
 @contextmanager
@@ -98,4 +119,4 @@ def _damaged(where: str, error: Exception) -> FormatError:
 
 def _first_line(error: Exception) -> str:
     lines = str(error).strip().splitlines()
-    return (lines[0].partition(" [tensorstore_spec")[0] if lines else type(error).__name__)[:300]
+    return (lines[0] if lines else type(error).__name__)[:300]

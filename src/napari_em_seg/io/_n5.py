@@ -10,7 +10,7 @@ import numpy as np
 from napari_em_seg.io._atomic import atomic
 from napari_em_seg.io._found import Found, nothing_inside
 from napari_em_seg.io._guess import guess_kind, to_nm
-from napari_em_seg.io._location import Location, clear_read_errors
+from napari_em_seg.io._location import Location, clear_read_errors, split_at_missing
 from napari_em_seg.io._tensorstore import Target, lazy, open_store
 from napari_em_seg.io._write import chunk_shape, require_dtype, write_slabs
 from napari_em_seg.volume import Progress, Volume, VoxelSize
@@ -87,14 +87,13 @@ def _voxel_size(attributes: dict[str, Any]) -> VoxelSize | None:
 def write(volume: Volume, location: Location, *, overwrite: bool = False, progress: Progress = None) -> None:
     """Write one array, beside what the N5 container already holds."""
     require_dtype(volume, _DTYPES, "N5")
-    inner = location.inner or ("labels" if volume.kind == "labels" else "raw")
-    adds = location.path.exists() and (bool(location.inner) or not overwrite)
-    if adds:
-        (location.path / inner).parent.mkdir(parents=True, exist_ok=True)
-    with atomic(location.path / inner if adds else location.path, overwrite=overwrite) as partial:
-        array = partial if adds else partial / inner
+    root, inner = split_at_missing(location)
+    if not location.inner:  # a new container, or one to replace
+        inner /= "labels" if volume.kind == "labels" else "raw"
+    with atomic(root / inner.parts[0], overwrite=overwrite) as partial:
+        array = partial.joinpath(*inner.parts[1:])
         array.parent.mkdir(parents=True, exist_ok=True)
-        if not adds:
+        if root == location.path.parent:
             _dump(partial / "attributes.json", {"n5": "4.0.0"})
         metadata = {
             "blockSize": list(chunk_shape(volume.shape))[::-1],

@@ -1,5 +1,9 @@
 """The bridge to tensorstore, which reads and writes Zarr, N5 and Neuroglancer precomputed."""
 
+import os
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -7,7 +11,7 @@ import numpy as np
 import tensorstore as ts
 from numpy.typing import NDArray
 
-from napari_em_seg.io._lazy import LazyArray
+from napari_em_seg.io._lazy import Block, LazyArray
 
 __all__ = ["Target", "lazy", "open_store"]
 
@@ -15,16 +19,37 @@ __all__ = ["Target", "lazy", "open_store"]
 _CONTEXT = ts.Context({"cache_pool": {"total_bytes_limit": 256 * 2**20}})
 
 
+@contextmanager
+def _os_errors() -> Iterator[None]:
+    """Give back the operating system's errors, which tensorstore wraps into a ValueError."""
+    try:
+        yield
+    except ValueError as error:
+        text = str(error).partition(" [tensorstore_spec")[0]
+        number = re.search(r"os_error_code='(\d+)'", str(error))
+        if number:
+            raise OSError(int(number[1]), os.strerror(int(number[1]))) from error
+        if text.startswith("PERMISSION_DENIED"):
+            raise PermissionError(text) from error
+        raise ValueError(text) from error
+
+
 def open_store(driver: str, path: Path, **options: Any) -> Any:
     """Open an array below a folder; ``options`` are tensorstore's (create, dtype, shape, ...)."""
     spec = {"driver": driver, "kvstore": {"driver": "file", "path": f"{path.absolute()}/"}}
     spec |= options.pop("spec", {})
-    return ts.open(spec, context=_CONTEXT, **options).result()
+    with _os_errors():
+        return ts.open(spec, context=_CONTEXT, **options).result()
 
 
 def lazy(store: Any, where: str) -> LazyArray:
     """Give a tensorstore with axes (z, y, x) the face of our readers."""
-    return LazyArray(store.shape, store.dtype.numpy_dtype, lambda block: store[block].read().result(), where)
+
+    def read(block: Block) -> NDArray[Any]:
+        with _os_errors():
+            return np.asarray(store[block].read().result())
+
+    return LazyArray(store.shape, store.dtype.numpy_dtype, read, where)
 
 
 class Target:
@@ -34,4 +59,5 @@ class Target:
         self._store = store
 
     def __setitem__(self, key: Any, block: NDArray[Any]) -> None:
-        self._store[key].write(np.ascontiguousarray(block)).result()
+        with _os_errors():
+            self._store[key].write(np.ascontiguousarray(block)).result()

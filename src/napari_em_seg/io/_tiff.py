@@ -1,6 +1,8 @@
 """Multi-page TIFF: plain, ImageJ and OME, with the voxel size where the file says it."""
 
+import logging
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -35,32 +37,69 @@ def recognises(path: Path) -> bool:
 
 def find(location: Location) -> list[Found]:
     """Give the file's first series of pages; there is nothing inside a TIFF to choose from."""
-    with clear_read_errors(str(location), _ERRORS):
-        file = tifffile.TiffFile(location.path)
-        try:
-            series = file.series[0]
-            _refuse_truncated(series, location)
-        except BaseException:
-            file.close()
-            raise
-    _refuse_colour(series, location)
-    shape = _without_single_axes(series)
-    kind = guess_kind(location.path.stem, series.dtype)
-    return [Found(location, shape, series.dtype, kind, lambda kind: _open(location, file, shape, kind))]
+    with clear_read_errors(str(location), _ERRORS), _open_whole(location.path) as file:
+        series = file.series[0]
+        _refuse_truncated(series, location)
+        _refuse_colour(series, location)
+        shape, dtype = _without_single_axes(series), series.dtype
+    kind = guess_kind(location.path.stem, dtype)
+    return [Found(location, shape, dtype, kind, lambda kind: _open(location, shape, kind))]
 
 
-def _open(location: Location, file: tifffile.TiffFile, shape: tuple[int, ...], kind: Kind) -> Volume:
-    series = file.series[0]
-    where = str(location)
+def _open_whole(path: Path) -> tifffile.TiffFile:
+    """Open a TIFF file; what tifffile merely logs (pages that are missing at the end) is an error here."""
+    file = tifffile.TiffFile(path)
+    try:
+        with _complaints() as messages:
+            n_pages = len(file.pages)  # walks through the whole chain of pages
+            n_series = len(file.series)
+        if messages or not n_pages or not n_series:
+            raise tifffile.TiffFileError("; ".join(messages) or "it has no pages")
+    except BaseException:
+        file.close()
+        raise
+    return file
+
+
+@contextmanager
+def _complaints() -> Iterator[list[str]]:
+    """Collect what tifffile logs as errors, instead of letting it print them."""
+    handler = _Complaints()
+    logger = logging.getLogger("tifffile")
+    was_propagating, logger.propagate = logger.propagate, False
+    logger.addHandler(handler)
+    try:
+        yield handler.messages
+    finally:
+        logger.removeHandler(handler)
+        logger.propagate = was_propagating
+
+
+class _Complaints(logging.Handler):
+    """Collects what tifffile logs as an error."""
+
+    def __init__(self) -> None:
+        super().__init__(logging.ERROR)
+        self.messages: list[str] = []
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self.messages.append(record.getMessage())
+
+
+def _open(location: Location, shape: tuple[int, ...], kind: Kind) -> Volume:
+    file = _open_whole(location.path)
+    series, where = file.series[0], str(location)
+    voxel_size = _voxel_size(file)
     if series.dataoffset is not None:
+        file.close()
         flat = np.memmap(location.path, file.byteorder + series.dtype.char, "r", series.dataoffset, shape)
-        data = LazyArray(shape, series.dtype, lambda block: flat[block], where, close=file.close)
+        data = LazyArray(shape, series.dtype, lambda block: flat[block], where)
     else:
         pages = [page for page in series.pages if page is not None]
         data = LazyArray(
             shape, series.dtype, lambda block: _read_pages(pages, block), where, _ERRORS, file.close
         )
-    return Volume(data, _voxel_size(file), location.name, where, kind)
+    return Volume(data, voxel_size, location.name, where, kind)
 
 
 def _read_pages(pages: list[Any], block: Block) -> NDArray[Any]:

@@ -11,7 +11,7 @@ from napari_em_seg.errors import DataError, FormatError
 from napari_em_seg.io._atomic import atomic
 from napari_em_seg.io._found import Found, nothing_inside
 from napari_em_seg.io._guess import guess_kind, to_nm
-from napari_em_seg.io._location import Location, clear_read_errors
+from napari_em_seg.io._location import Location, clear_read_errors, split_at_missing
 from napari_em_seg.io._pyramid import downsampled, pyramid_factors
 from napari_em_seg.io._tensorstore import Target, lazy, open_store
 from napari_em_seg.io._write import chunk_shape, write_slabs
@@ -167,32 +167,21 @@ def write(
 
     OME-Zarr 0.5 is Zarr 3, OME-Zarr 0.4 is Zarr 2.
     """
-    adds = bool(location.inner) and location.path.exists()
-    if adds and not recognises(location.path) and any(location.path.iterdir()):
+    root, inner = split_at_missing(location)
+    if root != location.path.parent and not recognises(location.path) and any(location.path.iterdir()):
         raise FormatError(
             f"{location.path} is a folder without Zarr metadata",
             "a Zarr group to add to",
             "Choose a new name ending in .zarr",
         )
-    target = location.path / location.inner if adds else location.path
-    if adds:
-        _make_groups(location.path, Path(location.inner).parent, version)
-    with atomic(target, overwrite=overwrite) as partial:
-        inner = "" if adds else location.inner
-        if inner:
-            _make_groups(partial, Path(inner).parent, version)
+    with atomic(root / inner.parts[0], overwrite=overwrite) as partial:
+        array = partial.joinpath(*inner.parts[1:])
+        for group in reversed(array.relative_to(partial.parent).parents[:-1]):
+            _write_group(partial.parent / group, version, {})
         if ome:
-            _write_multiscale(volume, partial / inner, version, progress)
+            _write_multiscale(volume, array, version, progress)
         else:
-            _write_array(volume, partial / inner, version, _plain_attributes(volume), progress)
-
-
-def _make_groups(root: Path, inner: Path, version: Version) -> None:
-    """Make the root and every folder down to ``inner`` a Zarr group."""
-    for folder in (root, *(root.joinpath(*inner.parts[: i + 1]) for i in range(len(inner.parts)))):
-        folder.mkdir(exist_ok=True)
-        if not any((folder / mark).exists() for mark in _MARKS):
-            _write_group(folder, version, {})
+            _write_array(volume, array, version, _plain_attributes(volume), progress)
 
 
 def _write_group(folder: Path, version: Version, attributes: dict[str, Any]) -> None:

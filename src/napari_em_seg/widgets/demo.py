@@ -132,7 +132,7 @@ def _show_neurites(viewer, labels: np.ndarray) -> None:
     layer = viewer.layers["truth"]
     viewer.add_labels(shown, name="neurites", scale=layer.scale, units=layer.units)
     viewer.dims.ndisplay = 3
-    viewer.camera.angles = (0, 35, 50)
+    viewer.scene.camera.angles = (0, 35, 50)
     viewer.fit_to_view()
 
 
