@@ -147,8 +147,7 @@ class Volume:
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> NDArray[Any]:
         """Read the whole volume."""
-        whole = self[:]
-        return whole if dtype is None else whole.astype(dtype, copy=False)
+        return np.array(self[:], dtype=dtype, copy=copy)
 
     def with_voxel_size(self, voxel_size_nm: VoxelSize) -> "Volume":
         """Return the same volume with another voxel size."""
@@ -158,7 +157,7 @@ class Volume:
 def as_voxel_size(sizes: Any) -> VoxelSize:
     """Return three positive edge lengths in nm, or raise a DataError."""
     try:
-        z, y, x = (float(size) for size in sizes)
+        z, y, x = (float(size) for size in (() if isinstance(sizes, str) else sizes))
     except (TypeError, ValueError):
         z = y = x = math.nan
     if not all(math.isfinite(size) and size > 0 for size in (z, y, x)):

@@ -6,12 +6,13 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from napari_em_seg.errors import AmbiguousSourceError, DataError, FormatError
+from napari_em_seg.errors import AmbiguousSourceError, DataError, FormatError, TargetExistsError
 from napari_em_seg.io import _hdf5, _n5, _precomputed, _slices, _tiff, _zarr
+from napari_em_seg.io import _zarr_write as _zarr_writing
 from napari_em_seg.io._atomic import atomic
 from napari_em_seg.io._found import Found
 from napari_em_seg.io._guess import to_nm
-from napari_em_seg.io._location import Location, clear_read_errors, expanded, locate
+from napari_em_seg.io._location import Location, absolute, clear_read_errors, locate
 from napari_em_seg.volume import Kind, Progress, Volume
 
 __all__ = [
@@ -36,17 +37,32 @@ class Format:
     recognises: Callable[[Path], bool]
     find: Callable[[Location], list[Found]]
     write: Callable[..., None]
+    is_folder: bool = False
+    holds_many: bool = False
 
+
+_tiff_reading = (_tiff.recognises, _tiff.find)
+_zarr_reading = (_zarr.recognises, _zarr.find)
+_slices_reading = (_slices.recognises, _slices.find)
+_zarr_write = _zarr_writing.write
 
 FORMATS = (
-    Format("ome-tiff", "OME-TIFF", (".ome.tif", ".ome.tiff"), _tiff.recognises, _tiff.find, _tiff.write),
-    Format("tiff", "multi-page TIFF", (".tif", ".tiff"), _tiff.recognises, _tiff.find, _tiff.write),
-    Format("hdf5", "HDF5", (".h5", ".hdf5", ".hdf"), _hdf5.recognises, _hdf5.find, _hdf5.write),
-    Format("ome-zarr", "OME-Zarr 0.5", (".ome.zarr", ".zarr"), _zarr.recognises, _zarr.find, _zarr.write),
-    Format("ome-zarr-0.4", "OME-Zarr 0.4", (), _zarr.recognises, _zarr.find, partial(_zarr.write, version=2)),
-    Format("zarr3", "Zarr 3", (), _zarr.recognises, _zarr.find, partial(_zarr.write, ome=False)),
-    Format("zarr2", "Zarr 2", (), _zarr.recognises, _zarr.find, partial(_zarr.write, version=2, ome=False)),
-    Format("n5", "N5", (".n5",), _n5.recognises, _n5.find, _n5.write),
+    Format("ome-tiff", "OME-TIFF", (".ome.tif", ".ome.tiff"), *_tiff_reading, _tiff.write),
+    Format("tiff", "multi-page TIFF", (".tif", ".tiff"), *_tiff_reading, _tiff.write),
+    Format(
+        "hdf5",
+        "HDF5",
+        (".h5", ".hdf5", ".hdf"),
+        _hdf5.recognises,
+        _hdf5.find,
+        _hdf5.write,
+        holds_many=True,
+    ),
+    Format("ome-zarr", "OME-Zarr 0.5", (".ome.zarr", ".zarr"), *_zarr_reading, _zarr_write, True, True),
+    Format("ome-zarr-0.4", "OME-Zarr 0.4", (), *_zarr_reading, partial(_zarr_write, version=2), True, True),
+    Format("zarr3", "Zarr 3", (), *_zarr_reading, partial(_zarr_write, ome=False), True, True),
+    Format("zarr2", "Zarr 2", (), *_zarr_reading, partial(_zarr_write, version=2, ome=False), True, True),
+    Format("n5", "N5", (".n5",), _n5.recognises, _n5.find, _n5.write, True, True),
     Format(
         "precomputed",
         "Neuroglancer precomputed",
@@ -54,14 +70,14 @@ FORMATS = (
         _precomputed.recognises,
         _precomputed.find,
         _precomputed.write,
+        is_folder=True,
     ),
-    Format("png-slices", "folder of PNG slices", (".slices",), _slices.recognises, _slices.find, _slices.write),
-    Format("tiff-slices", "folder of TIFF slices", (), _slices.recognises, _slices.find, _slices.write_tiff),
+    Format("png-slices", "folder of PNG slices", (".slices",), *_slices_reading, _slices.write, True),
+    Format("tiff-slices", "folder of TIFF slices", (), *_slices_reading, _slices.write_tiff, True),
 )
 """All formats; where several could be meant by a suffix, the first."""
 
-_CONTAINERS = ("hdf5", "ome-zarr", "n5")
-_CREMI_NAMES = frozenset(_hdf5.DEFAULT_PATHS.values())
+_CREMI_NAMES = {path: kind for kind, path in _hdf5.DEFAULT_PATHS.items()}
 
 
 def open_volume(source: str | os.PathLike[str], kind: Kind = "image") -> Volume:
@@ -90,27 +106,48 @@ def find_volumes(source: str | os.PathLike[str]) -> list[Found]:
     """List the arrays at a path without opening them, unsuitable ones included."""
     location = locate(source)
     with clear_read_errors(str(source)):
-        recognised = [format_ for format_ in FORMATS if format_.recognises(location.path)]
-    if not recognised:
+        format_ = recognised(location.path)
+    if format_ is None:
         raise _unreadable(location)
-    return recognised[0].find(location)
+    if location.inner and not format_.holds_many:
+        raise _no_inside(location, format_)
+    return format_.find(location)
+
+
+def recognised(path: Path) -> Format | None:
+    """Find the format of what is at a path, by its content."""
+    return next((format_ for format_ in FORMATS if format_.recognises(path)), None)
+
+
+def _no_inside(location: Location, format_: Format) -> FormatError:
+    return FormatError(
+        f"{location.path} is {format_.title} and has nothing inside, so not {location.inner}",
+        "a path that ends with the file or folder itself",
+        f"Leave out /{location.inner}",
+    )
 
 
 def _choose(found: list[Found], kind: Kind, source: str) -> Found:
     stacks = [f for f in found if f.is_stack] or _refuse_all(found, source)
-    if len(stacks) == 1:
-        return stacks[0]
     fitting = [f for f in stacks if f.kind == kind]
-    named = [f for f in fitting if f.location.inner in _CREMI_NAMES]
+    named = [f for f in fitting if _CREMI_NAMES.get(f.location.inner) == kind]
+    if len(stacks) == 1 and not (kind == "labels" and _is_only_raw(stacks[0], source)):
+        return stacks[0]
     if len(named or fitting) == 1:
         return (named or fitting)[0]
     wanted = "label array" if kind == "labels" else "image"
     raise AmbiguousSourceError(
-        f"{source} holds {len(fitting) or 'no'} {wanted}s among its {len(stacks)} arrays: "
+        f"{source} holds {len(fitting) or 'no'} {wanted}{'s' * (len(fitting) > 1)} among its arrays: "
         + "; ".join(map(str, fitting or stacks)),
         f"exactly one {wanted}",
-        f"Say which one, for instance {source}/{(fitting or stacks)[0].location.inner}",
+        f"Say which array you mean, for instance {source}/{(fitting or stacks)[0].location.inner}",
     )
+
+
+def _is_only_raw(only: Found, source: str) -> bool:
+    """Whether truth was asked for, but there is just what CREMI calls the image, and nobody named it."""
+    is_raw = _CREMI_NAMES.get(only.location.inner) == "image" and only.dtype.kind != "f"
+    return is_raw and locate(source) != only.location
 
 
 def _refuse_all(found: list[Found], source: str) -> list[Found]:
@@ -120,6 +157,8 @@ def _refuse_all(found: list[Found], source: str) -> list[Found]:
             "at least one stack of slices (z, y, x)",
             "Check that this is the right file or folder",
         )
+    if len(found) == 1 and found[0].refusal is not None:
+        raise found[0].refusal
     raise DataError(
         f"{source} holds no stack of slices, only {'; '.join(map(str, found))}",
         "numbers with the three axes (z, y, x)",
@@ -175,8 +214,8 @@ def write_volume(
     progress
         Called with slices done and slices in all.
     """
-    path = expanded(target)
-    format_, location = _format_of(path, format_name)
+    format_, location = _format_of(absolute(target), format_name)
+    _refuse_wrong_place(format_, location)
     format_.write(volume, location, overwrite=overwrite, progress=progress)
 
 
@@ -198,16 +237,50 @@ def write_volumes(
     overwrite, progress
         As in `write_volume`; progress runs once through every volume.
     """
-    format_, location = _format_of(expanded(target), None)
-    if location.inner or format_.name not in _CONTAINERS:
+    format_, location = _format_of(absolute(target), None)
+    if location.inner or not format_.holds_many:
         raise FormatError(
             f"{target} cannot hold {len(volumes)} volumes",
-            f"a name ending in {', '.join(s for f in FORMATS if f.name in _CONTAINERS for s in f.suffixes)}",
+            f"a name ending in {', '.join(s for f in FORMATS if f.holds_many for s in f.suffixes)}",
             "Choose one of these, or save the volumes one by one",
         )
+    _refuse_wrong_place(format_, location)
     with atomic(location.path, overwrite=overwrite) as partial_path:
         for inner, volume in volumes.items():
             format_.write(volume, Location(partial_path, inner), progress=progress)
+
+
+def _refuse_wrong_place(format_: Format, location: Location) -> None:
+    """Raise where writing would harm what is no volume, or hide one array inside another."""
+    path = location.path
+    if location.inner and not format_.holds_many:
+        raise _no_inside(location, format_)
+    there = recognised(path) if path.exists() else None
+    if path.is_dir() and not _may_replace(path, there, format_):
+        raise TargetExistsError(
+            f"{path} is a folder with other things in it",
+            f"a new name, or {format_.title} that may be added to or replaced",
+            "Choose another name",
+        )
+    if there is None or not location.inner or there.find is not format_.find:
+        return
+    for inner in (f.location.inner for f in there.find(Location(path))):
+        is_below = location.inner.startswith(f"{inner}/") and bool(inner)
+        if is_below or inner.startswith(f"{location.inner}/"):
+            raise TargetExistsError(
+                f"{path} holds an array at {inner}",
+                "a path that is neither above nor below it",
+                "Choose another path inside",
+            )
+
+
+def _may_replace(path: Path, there: Format | None, format_: Format) -> bool:
+    """Whether a folder is a volume, and nothing else is lost with it."""
+    if there is None:
+        return format_.is_folder and not any(path.iterdir())
+    if there.find is _slices.find and not _slices.holds_only_slices(path):
+        return False
+    return format_.is_folder
 
 
 def _format_of(path: Path, name: str | None) -> tuple[Format, Location]:

@@ -4,8 +4,9 @@ import hashlib
 import os
 import re
 import shutil
+import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import psutil
@@ -34,8 +35,9 @@ def atomic(target: Path, *, overwrite: bool = False) -> Iterator[Path]:
             _sync(partial)
             _refuse_existing(target) if not overwrite else None
             _replace(partial, target)
-        finally:
-            _remove(partial)
+        except BaseException:
+            _remove_for_good(partial)
+            raise
 
 
 @contextmanager
@@ -85,8 +87,8 @@ def _hidden(target: Path) -> str:
 
 
 def _replace(partial: Path, target: Path) -> None:
-    """Rename; a folder in the way is moved aside first, since a rename cannot replace it."""
-    if not target.is_dir() or target.is_symlink():
+    """Rename; what is in the way of a folder, or is one, is moved aside first."""
+    if not target.exists() or not (target.is_dir() or partial.is_dir()):
         partial.replace(target)
         return
     old = target.with_name(f"{_hidden(target)}.replaced-{os.getpid()}")
@@ -118,6 +120,16 @@ def _sync(path: Path) -> None:
         if file.is_file():
             with file.open("rb") as stream:
                 os.fsync(stream.fileno())
+
+
+def _remove_for_good(path: Path) -> None:
+    """Remove what a failed write left; chunks that were still on their way may put it back for a while."""
+    for _ in range(20):
+        with suppress(OSError):
+            _remove(path)
+        time.sleep(0.02)
+        if not path.exists():
+            return
 
 
 def _remove(path: Path) -> None:

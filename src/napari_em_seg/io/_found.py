@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from napari_em_seg.errors import FormatError
+from napari_em_seg.errors import EmSegError, FormatError
 from napari_em_seg.io._location import Location
 from napari_em_seg.volume import Kind, Volume
 
@@ -17,7 +17,8 @@ __all__ = ["Found", "nothing_inside"]
 class Found:
     """An array in a file: where, how large, what it seems to be, and how to open it.
 
-    ``open`` takes the kind that the caller wants and gives the volume.
+    ``open`` takes the kind that the caller wants and gives the volume. ``refusal`` is the error that
+    says why it cannot be one, where shape and dtype do not say it.
     """
 
     location: Location
@@ -25,14 +26,15 @@ class Found:
     dtype: np.dtype[Any]
     kind: Kind
     open: Callable[[Kind], Volume]
+    refusal: EmSegError | None = None
 
     @property
     def is_stack(self) -> bool:
         """Whether it has the three axes of a volume and numbers in it."""
-        return len(self.shape) == 3 and self.dtype.kind in "buif"
+        return self.refusal is None and len(self.shape) == 3 and self.dtype.kind in "buif"
 
     def __str__(self) -> str:
-        size = "×".join(map(str, self.shape)) or "a single number"
+        size = "×".join(map(str, self.shape)) or "no plain numbers"
         return f"{self.location.inner or self.location.path.name} ({size}, {self.dtype}, {self.kind})"
 
 
@@ -40,6 +42,6 @@ def nothing_inside(location: Location, inner_paths: Iterable[str]) -> FormatErro
     """Say that a container has nothing at the path inside it, and what it has."""
     return FormatError(
         f"{location.path} has nothing at {location.inner}",
-        f"one of its arrays: {', '.join(inner_paths) or 'it has none'}",
-        "Give one of these after the container's name",
+        f"one of its arrays: {', '.join(filter(None, inner_paths)) or 'it has none with a name'}",
+        "Give one of these after the container's name, or the container alone",
     )

@@ -42,28 +42,28 @@ _NM = {
 }
 
 
-def guess_kind(name: str, dtype: Any) -> Kind:
-    """Labels are whole numbers of 32 or 64 bits, or smaller ones under a name that says so."""
-    dtype = np.dtype(dtype)
+def guess_kind(name: str, dtype: Any, stated: Any = None) -> Kind:
+    """Take the kind that a file states; else labels are integers of 32 or 64 bits, or named as such."""
+    if stated == "labels" or stated == "image":
+        return "labels" if stated == "labels" else "image"
+    dtype, words = np.dtype(dtype), set(re.split(r"[^a-z]+", name.lower()))
     if dtype.kind == "b" or (dtype.kind in "ui" and dtype.itemsize >= 4):
         return "labels"
-    words = set(re.split(r"[^a-z]+", name.lower()))
     return "labels" if dtype.kind in "ui" and words & _LABEL_WORDS else "image"
 
 
-def unit_in_nm(unit: str | None) -> float | None:
+def unit_in_nm(unit: Any) -> float | None:
     """Length of a unit in nm, or None for pixels and unknown units."""
-    if unit is None:
+    if not isinstance(unit, str):
         return None
-    return _NM.get(unit.strip()) or _NM.get(unit.strip().lower())
+    unit = unit.strip().replace("\\u00B5", "µ")  # ImageJ writes the letter as its number
+    return _NM.get(unit) or _NM.get(unit.lower())
 
 
 def to_nm(sizes: Any, units: Any) -> VoxelSize | None:
-    """Turn three sizes with their units into a voxel size; None where anything is missing."""
-    if np.shape(sizes) != (3,) or np.shape(units) != (3,):
-        return None
+    """Turn three sizes with their units into a voxel size; None where anything is missing or odd."""
     try:
-        lengths = [float(size) * (unit_in_nm(unit) or 0.0) for size, unit in zip(sizes, units, strict=True)]
+        z, y, x = (float(size) * (unit_in_nm(unit) or 0.0) for size, unit in zip(sizes, units, strict=True))
     except (TypeError, ValueError):
         return None
-    return (lengths[0], lengths[1], lengths[2]) if min(lengths) > 0 and max(lengths) < np.inf else None
+    return (z, y, x) if all(0 < length < np.inf for length in (z, y, x)) else None

@@ -22,31 +22,24 @@ __all__ = ["DEFAULT_PATHS", "find", "recognises", "write"]
 
 DEFAULT_PATHS: dict[Kind, str] = {"image": "volumes/raw", "labels": "volumes/labels/neuron_ids"}
 
-_MAGIC = b"\x89HDF\r\n\x1a\n"
 _CACHE_BYTES = 128 * 2**20  # keeps a row of chunks, so that scrolling does not decompress them again
 
 
 def recognises(path: Path) -> bool:
-    """Whether the file begins as HDF5 does."""
-    if not path.is_file():
-        return False
-    with path.open("rb") as stream:
-        return stream.read(8) == _MAGIC
+    """Whether the file has the signature of HDF5, at its begin or after a user block."""
+    return path.is_file() and bool(h5py.is_hdf5(path))
 
 
 def find(location: Location) -> list[Found]:
     """List the datasets at and below the location."""
-    with clear_read_errors(str(location), (RuntimeError, KeyError)):
+    with clear_read_errors(str(location)):
         file = h5py.File(location.path, "r", rdcc_nbytes=_CACHE_BYTES)
-        if location.inner and location.inner not in file:
+        node = file.get(location.inner or "/")
+        if node is None:  # also where a link leads nowhere
             raise nothing_inside(location, _dataset_paths(file))
-        node = file[location.inner or "/"]
-        paths = (
-            [location.inner]
-            if isinstance(node, h5py.Dataset)
-            else [f"{location.inner}/{path}".lstrip("/") for path in _dataset_paths(node)]
-        )
-        return [_found(Location(location.path, path), file[path]) for path in paths]
+        if isinstance(node, h5py.Dataset):
+            return [_found(location, node)]
+        return [_found(location / path, node[path]) for path in _dataset_paths(node)]
 
 
 def _dataset_paths(group: Any) -> list[str]:
@@ -56,13 +49,9 @@ def _dataset_paths(group: Any) -> list[str]:
 
 
 def _found(location: Location, dataset: Any) -> Found:
-    return Found(
-        location,
-        dataset.shape or (),
-        dataset.dtype,
-        guess_kind(location.inner, dataset.dtype),
-        lambda kind: _open(location, dataset, kind),
-    )
+    kind = guess_kind(location.inner, dataset.dtype, dataset.attrs.get("kind"))
+    shape = dataset.shape or ()
+    return Found(location, shape, dataset.dtype, kind, lambda kind: _open(location, dataset, kind))
 
 
 def _open(location: Location, dataset: Any, kind: Kind) -> Volume:
@@ -85,29 +74,34 @@ def write(volume: Volume, location: Location, *, overwrite: bool = False, progre
     HDF5 cannot add to a file in a way that survives being killed, so the file is copied, the copy
     extended, and put in the place of the original.
     """
-    inner = location.inner or DEFAULT_PATHS[volume.kind]
-    extends = location.path.exists() and (recognises(location.path) or not overwrite)
-    if extends:
-        _refuse_dataset(Location(location.path, inner), overwrite)
+    target = Location(location.path, location.inner or DEFAULT_PATHS[volume.kind])
+    extends = location.path.exists() and recognises(location.path)
+    if extends and not overwrite:
+        _refuse_dataset(target)
     with atomic(location.path, overwrite=overwrite or extends) as partial:
         if extends:
             shutil.copyfile(location.path, partial)
         with _hdf5_file(partial) as file:
-            if inner in file:
-                del file[inner]
-            dataset = file.create_dataset(
-                inner,
-                volume.shape,
-                volume.dtype,
-                chunks=chunk_shape(volume.shape),
-                compression="gzip",
-                compression_opts=4,
-                shuffle=True,
-            )
-            if volume.voxel_size_nm is not None:
-                dataset.attrs["resolution"] = np.asarray(volume.voxel_size_nm)
-                dataset.attrs["offset"] = np.zeros(3)
-            write_slabs(volume, dataset, progress)
+            if target.inner in file:
+                del file[target.inner]
+            _write_dataset(volume, file, target.inner, progress)
+
+
+def _write_dataset(volume: Volume, file: Any, inner: str, progress: Progress) -> None:
+    dataset = file.create_dataset(
+        inner,
+        volume.shape,
+        volume.dtype,
+        chunks=chunk_shape(volume.shape),
+        compression="gzip",
+        compression_opts=4,
+        shuffle=True,
+    )
+    dataset.attrs["kind"] = volume.kind
+    if volume.voxel_size_nm is not None:
+        dataset.attrs["resolution"] = np.asarray(volume.voxel_size_nm)
+        dataset.attrs["offset"] = np.zeros(3)
+    write_slabs(volume, dataset, progress)
 
 
 @contextmanager
@@ -163,7 +157,7 @@ class _PatientFile(RawIOBase):
         return self._raw.tell()
 
 
-def _refuse_dataset(location: Location, overwrite: bool) -> None:
+def _refuse_dataset(location: Location) -> None:
     with clear_read_errors(str(location.path)), h5py.File(location.path, "r") as file:
-        if location.inner in file and not overwrite:
+        if location.inner in file:
             raise already_there(str(location))

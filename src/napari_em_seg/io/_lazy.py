@@ -1,6 +1,7 @@
 """LazyArray: the one array type that all readers give; it reads a block when it is sliced."""
 
 import math
+import operator
 import weakref
 from collections.abc import Callable
 from types import EllipsisType
@@ -27,8 +28,6 @@ class LazyArray:
         Reads a block given by three slices without step, all within the shape.
     where
         The source, for messages.
-    errors
-        What the library behind ``read`` raises when the file is bad.
     close
         Called when nobody holds the array any more.
     """
@@ -39,14 +38,12 @@ class LazyArray:
         dtype: Any,
         read: Callable[[Block], NDArray[Any]],
         where: str,
-        errors: tuple[type[Exception], ...] = (ValueError, RuntimeError),
         close: Callable[[], object] | None = None,
     ) -> None:
         self.shape = tuple(int(n) for n in shape)
         self.dtype = np.dtype(dtype).newbyteorder("=")
         self._read = read
         self._where = where
-        self._errors = errors
         if close is not None:
             weakref.finalize(self, close)
 
@@ -82,7 +79,7 @@ class LazyArray:
             if zs.step == 1
             else [(slice(z, z + 1), slice(i, i + 1)) for i, z in enumerate(zs)]
         )
-        with clear_read_errors(self._where, self._errors):
+        with clear_read_errors(self._where):
             for z, target in runs:
                 out[target] = np.asarray(self._read((z, *inside)))[(slice(None), *thin)]  # type: ignore[arg-type]
 
@@ -101,7 +98,13 @@ def expand_key(key: Any, ndim: int) -> tuple[int | slice, ...]:
         parts.append(...)
     at = next(i for i, part in enumerate(parts) if isinstance(part, EllipsisType))
     parts[at : at + 1] = [slice(None)] * (ndim - len(parts) + 1)
-    return tuple(part if isinstance(part, slice) else part.__index__() for part in parts)
+    return tuple(part if isinstance(part, slice) else _whole_number(part) for part in parts)
+
+
+def _whole_number(part: Any) -> int:
+    if isinstance(part, bool | np.bool_) or not hasattr(part, "__index__"):
+        raise IndexError(f"{part!r} is no index; whole numbers, slices and an ellipsis are")
+    return operator.index(part)
 
 
 def loaded(array: NDArray[Any], where: str) -> LazyArray:

@@ -21,56 +21,53 @@ _DTYPES = (
     *("uint8", "uint16", "uint32", "uint64", "int8", "int16", "int32", "int64"),
     *("float32", "float64"),
 )
-_ERRORS = (ValueError, RuntimeError, KeyError, IndexError, TypeError)
 
 
 def recognises(path: Path) -> bool:
-    """Whether it is a folder with N5 metadata, or named as N5 with such folders right below it."""
+    """Whether it is a folder with N5 metadata, or a folder of folders that is named as N5."""
     if not path.is_dir():
         return False
-    below = [p for p in path.iterdir() if p.is_dir()] if path.suffix == ".n5" else []
-    return any((folder / "attributes.json").is_file() for folder in (path, *below)) or path.suffix == ".n5"
+    is_named = path.suffix == ".n5" and any(child.is_dir() for child in path.iterdir())
+    return is_named or (path / "attributes.json").is_file()
 
 
 def find(location: Location) -> list[Found]:
     """List the arrays at and below the location."""
-    path = location.path / location.inner
-    with clear_read_errors(str(location), _ERRORS):
-        if not path.is_dir():
-            raise nothing_inside(location, (f.location.inner for f in _walk(location.path, "")))
-        return list(_walk(path, ""))
+    with clear_read_errors(str(location)):
+        if not location.full_path.is_dir():
+            raise nothing_inside(location, (f.location.inner for f in _walk(Location(location.path))))
+        return list(_walk(location))
 
 
-def _walk(path: Path, below: str) -> Iterator[Found]:
-    folder = path / below
+def _walk(location: Location) -> Iterator[Found]:
+    folder = location.full_path
     attributes = _attributes(folder)
     if "dimensions" in attributes:
-        yield _found(Location(path, below), attributes)
+        yield _found(location, attributes)
         return
     for child in sorted(p for p in folder.iterdir() if p.is_dir() and not p.name.startswith(".")):
-        yield from _walk(path, f"{below}/{child.name}".lstrip("/"))
+        yield from _walk(location / child.name)
 
 
 def _attributes(folder: Path) -> dict[str, Any]:
     path = folder / "attributes.json"
     if not path.is_file():
         return {}
-    with clear_read_errors(str(path), (ValueError,)):
-        content = json.loads(path.read_text("utf-8"))
-        return content if isinstance(content, dict) else {}
+    with clear_read_errors(str(path)):
+        return dict(json.loads(path.read_text("utf-8")))
 
 
 def _found(location: Location, attributes: dict[str, Any]) -> Found:
-    store = open_store("n5", location.path / location.inner, open=True, read=True).T
-    own = location.inner or location.path.suffix
-    where = location if own else Location(location.path.parent, location.path.name)
+    folder = location.full_path
+    store = open_store("n5", folder, open=True, read=True).T
     dtype, voxel_size = store.dtype.numpy_dtype, _voxel_size(attributes)
+    where = str(location)
     return Found(
         location,
         store.shape,
         dtype,
-        attributes.get("kind") or guess_kind(where.name, dtype),
-        lambda kind: Volume(lazy(store, str(where)), voxel_size, where.name, str(where), kind),
+        guess_kind(location.name, dtype, attributes.get("kind")),
+        lambda kind: Volume(lazy(store, where, folder), voxel_size, location.name, where, kind),
     )
 
 
@@ -87,9 +84,8 @@ def _voxel_size(attributes: dict[str, Any]) -> VoxelSize | None:
 def write(volume: Volume, location: Location, *, overwrite: bool = False, progress: Progress = None) -> None:
     """Write one array, beside what the N5 container already holds."""
     require_dtype(volume, _DTYPES, "N5")
-    root, inner = split_at_missing(location)
-    if not location.inner:  # a new container, or one to replace
-        inner /= "labels" if volume.kind == "labels" else "raw"
+    inside = location.inner or ("labels" if volume.kind == "labels" else "raw")
+    root, inner = split_at_missing(Location(location.path, inside))
     with atomic(root / inner.parts[0], overwrite=overwrite) as partial:
         array = partial.joinpath(*inner.parts[1:])
         array.parent.mkdir(parents=True, exist_ok=True)

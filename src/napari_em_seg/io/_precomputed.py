@@ -9,6 +9,7 @@ import numpy as np
 from napari_em_seg.errors import DataError
 from napari_em_seg.io._atomic import atomic
 from napari_em_seg.io._found import Found
+from napari_em_seg.io._guess import to_nm
 from napari_em_seg.io._location import Location, clear_read_errors
 from napari_em_seg.io._pyramid import downsampled, pyramid_factors
 from napari_em_seg.io._tensorstore import Target, lazy, open_store
@@ -31,8 +32,8 @@ def recognises(path: Path) -> bool:
 
 def find(location: Location) -> list[Found]:
     """Give the one volume; its coarser scales are its pyramid."""
-    with clear_read_errors(str(location), _ERRORS):
-        info = json.loads((location.path / "info").read_text("utf-8"))
+    with clear_read_errors(str(location)):
+        info = dict(json.loads((location.path / "info").read_text("utf-8")))
         stores = [
             open_store(_DRIVER, location.path, spec={"scale_index": i}, open=True, read=True)
             for i in range(len(info["scales"]))
@@ -43,18 +44,13 @@ def find(location: Location) -> list[Found]:
                 "one channel",
                 "Save the one channel that you want to reconstruct",
             )
-        z, y, x = (float(size) for size in info["scales"][0]["resolution"][::-1])
+        voxel_size = to_nm(info["scales"][0]["resolution"][::-1], ("nm",) * 3)
+        if voxel_size is None:
+            raise ValueError(f"it gives {info['scales'][0]['resolution']} as its resolution")
         arrays = [_zyx(store) for store in stores]
-    kind: Kind = "labels" if info["type"] == "segmentation" else "image"
-    return [
-        Found(
-            location,
-            arrays[0].shape,
-            arrays[0].dtype.numpy_dtype,
-            kind,
-            lambda kind: _open(location, arrays, (z, y, x), kind),
-        )
-    ]
+        kind: Kind = "labels" if info.get("type") == "segmentation" else "image"
+        shape, dtype = arrays[0].shape, arrays[0].dtype.numpy_dtype
+    return [Found(location, shape, dtype, kind, lambda kind: _open(location, arrays, voxel_size, kind))]
 
 
 def _zyx(store: Any) -> Any:
@@ -63,7 +59,7 @@ def _zyx(store: Any) -> Any:
 
 
 def _open(location: Location, arrays: list[Any], voxel_size: VoxelSize, kind: Kind) -> Volume:
-    first, *coarser = (lazy(array, str(location)) for array in arrays)
+    first, *coarser = (lazy(array, str(location), location.path) for array in arrays)
     return Volume(first, voxel_size, location.name, str(location), kind, tuple(coarser))
 
 
@@ -82,21 +78,20 @@ def write(volume: Volume, location: Location, *, overwrite: bool = False, progre
         store = _create(partial, volume, volume.shape, resolution)
         write_slabs(volume, Target(_zyx(store)), progress)
         for factors in pyramid_factors(volume.shape, volume.voxel_size_nm):
-            coarser = downsampled(lazy(_zyx(store), "the finer scale"), factors, volume.kind)
+            coarser = downsampled(lazy(_zyx(store), "the finer scale", partial), factors, volume.kind)
             resolution = resolution * factors
             store = _create(partial, volume, coarser.shape, resolution)
             write_slabs(coarser, Target(_zyx(store)))
 
 
 def _create(folder: Path, volume: Volume, shape: tuple[int, ...], resolution: Any) -> Any:
-    is_compressible = volume.kind == "labels" and volume.dtype.itemsize >= 4
     scale: dict[str, Any] = {
         "size": list(shape)[::-1],
         "resolution": [float(size) for size in resolution[::-1]],
-        "encoding": "compressed_segmentation" if is_compressible else "raw",
+        "encoding": _encoding(volume),
         "chunk_size": [min(n, most) for n, most in zip(shape[::-1], (256, 256, 8), strict=True)],
     }
-    if is_compressible:
+    if scale["encoding"] == "compressed_segmentation":
         scale["compressed_segmentation_block_size"] = [8, 8, 8]
     volume_metadata = {
         "type": "segmentation" if volume.kind == "labels" else "image",
@@ -105,3 +100,10 @@ def _create(folder: Path, volume: Volume, shape: tuple[int, ...], resolution: An
     }
     spec = {"multiscale_metadata": volume_metadata, "scale_metadata": scale}
     return open_store(_DRIVER, folder, spec=spec, create=True)
+
+
+def _encoding(volume: Volume) -> str:
+    """Choose the lossless compression that the format has for a dtype; for some it has none."""
+    if volume.dtype.name in ("uint8", "uint16"):
+        return "png"
+    return "compressed_segmentation" if volume.kind == "labels" else "raw"

@@ -51,4 +51,4 @@ def downsampled(level: ArrayLike, factors: Factors, kind: Kind) -> LazyArray:
         rounded: NDArray[Any] = np.rint(mean) if fine.dtype.kind in "ui" else mean
         return rounded.astype(fine.dtype)
 
-    return LazyArray(shape, level.dtype, read, "a coarser level", errors=())
+    return LazyArray(shape, level.dtype, read, "a coarser level")

@@ -10,8 +10,10 @@ import numpy as np
 import tifffile
 from numpy.typing import NDArray
 from PIL import Image
+from PIL.PngImagePlugin import PngImageFile
 
 from napari_em_seg.errors import DataError, FormatError
+from napari_em_seg.io import _tiff
 from napari_em_seg.io._atomic import atomic
 from napari_em_seg.io._found import Found
 from napari_em_seg.io._guess import guess_kind, to_nm
@@ -20,7 +22,7 @@ from napari_em_seg.io._location import Location, clear_read_errors
 from napari_em_seg.io._write import require_dtype
 from napari_em_seg.volume import Kind, Progress, Volume, VoxelSize
 
-__all__ = ["SIDECAR", "find", "recognises", "write"]
+__all__ = ["SIDECAR", "find", "holds_only_slices", "recognises", "write", "write_tiff"]
 
 SIDECAR = "volume.json"
 """Holds the voxel size and the kind, for which PNG has no place."""
@@ -28,7 +30,6 @@ SIDECAR = "volume.json"
 _TIFF = (".tif", ".tiff")
 _SUFFIXES = (".png", *_TIFF)
 _PNG_DTYPES = {"1": np.bool_, "L": np.uint8, "I;16": np.uint16, "I;16B": np.uint16, "I": np.int32}
-_ERRORS = (ValueError, RuntimeError, SyntaxError, KeyError, IndexError, tifffile.TiffFileError)
 
 _Header = tuple[tuple[int, ...], np.dtype[Any]]
 
@@ -38,8 +39,13 @@ def recognises(path: Path) -> bool:
     return path.is_dir() and any(_is_slice(file) for file in path.iterdir())
 
 
+def holds_only_slices(path: Path) -> bool:
+    """Whether nothing is lost but slices when the folder is replaced."""
+    return all(_is_slice(file) or file.name == SIDECAR for file in path.iterdir())
+
+
 def _is_slice(file: Path) -> bool:
-    return file.suffix.lower() in _SUFFIXES and not file.name.startswith(".")
+    return file.suffix.lower() in _SUFFIXES and not file.name.startswith(".") and not file.is_dir()
 
 
 def find(location: Location) -> list[Found]:
@@ -49,8 +55,8 @@ def find(location: Location) -> list[Found]:
     headers = [_header(file) for file in files]
     for file, header in zip(files, headers, strict=True):
         _refuse_different(files[0], headers[0], file, header)
-    (size, dtype), described = headers[0], _sidecar(location.path)
-    kind: Kind = "labels" if described.get("kind") == "labels" else guess_kind(location.path.name, dtype)
+    (size, dtype), stated = headers[0], _sidecar(location.path).get("kind")
+    kind = guess_kind(location.path.name, dtype, stated)
     shape = (len(files), *size)
     return [Found(location, shape, dtype, kind, lambda kind: _open(location, files, shape, dtype, kind))]
 
@@ -59,7 +65,7 @@ def _open(
     location: Location, files: list[Path], shape: tuple[int, ...], dtype: np.dtype[Any], kind: Kind
 ) -> Volume:
     def read(block: Block) -> NDArray[Any]:
-        return np.stack([_read(file)[block[1:]] for file in files[block[0]]])
+        return np.stack([_read(file, shape[1:])[block[1:]] for file in files[block[0]]])
 
     voxel_size = to_nm(_sidecar(location.path).get("voxel_size_nm"), ("nm",) * 3)
     return Volume(LazyArray(shape, dtype, read, str(location)), voxel_size, location.name, str(location), kind)
@@ -67,19 +73,19 @@ def _open(
 
 def _sidecar(folder: Path) -> dict[str, Any]:
     path = folder / SIDECAR
-    with clear_read_errors(str(path), (ValueError,)):
+    with clear_read_errors(str(path)):
         described = json.loads(path.read_text("utf-8")) if path.exists() else {}
     return described if isinstance(described, dict) else {}
 
 
 def _header(file: Path) -> _Header:
     """Size and dtype of a slice, without decoding it; a file whose end is missing is an error."""
-    with clear_read_errors(str(file), _ERRORS):
-        return _tiff_header(file) if file.suffix.lower() in _TIFF else _png_header(file)
+    with clear_read_errors(str(file)):
+        return _tiff_header(file) if _tiff.recognises(file) else _png_header(file)
 
 
 def _tiff_header(file: Path) -> _Header:
-    with tifffile.TiffFile(file) as tif:
+    with _tiff.open_tiff(file) as tif:
         page = tif.pages.first
         if page.samplesperpixel > 1:
             raise _colour(file, f"{page.samplesperpixel} values per pixel")
@@ -89,21 +95,26 @@ def _tiff_header(file: Path) -> _Header:
                 "one slice per file in a folder of slices",
                 "Open that file itself, or save its pages one by one",
             )
-        return page.shape[-2:], np.dtype(page.dtype)
+        return (page.imagelength, page.imagewidth), np.dtype(page.dtype)
 
 
 def _png_header(file: Path) -> _Header:
-    with Image.open(file) as image:
+    with PngImageFile(file) as image:  # Image.open refuses large sections as an attack
         if image.mode not in _PNG_DTYPES:
             raise _colour(file, f"mode {image.mode}")
         header = (image.height, image.width), np.dtype(_PNG_DTYPES[image.mode])
-    with file.open("rb") as stream:
-        stream.seek(-12, 2)
-        if b"IEND" not in stream.read():
-            raise FormatError(
-                f"{file} ends too early", "a whole PNG file", "Copy it again from its origin; it is truncated"
-            )
+    if b"IEND" not in _end(file):
+        raise FormatError(
+            f"{file} ends too early", "a whole PNG file", "Copy it again from its origin; it is truncated"
+        )
     return header
+
+
+def _end(file: Path, n_bytes: int = 4096) -> bytes:
+    """Read the last bytes; some programs write their own after the end of the image."""
+    with file.open("rb") as stream:
+        stream.seek(max(0, file.stat().st_size - n_bytes))
+        return stream.read()
 
 
 def _colour(file: Path, what: str) -> DataError:
@@ -126,11 +137,11 @@ def _refuse_different(first: Path, wanted: _Header, file: Path, header: _Header)
     )
 
 
-def _read(file: Path) -> NDArray[Any]:
-    with clear_read_errors(str(file), _ERRORS):
-        if file.suffix.lower() in _TIFF:
-            return np.squeeze(tifffile.imread(file))
-        with Image.open(file) as image:
+def _read(file: Path, size: tuple[int, ...]) -> NDArray[Any]:
+    with clear_read_errors(str(file)):
+        if _tiff.recognises(file):
+            return np.asarray(tifffile.imread(file)).reshape(size)
+        with PngImageFile(file) as image:
             return np.asarray(image)
 
 

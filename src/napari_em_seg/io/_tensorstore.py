@@ -25,7 +25,7 @@ def _os_errors() -> Iterator[None]:
     try:
         yield
     except ValueError as error:
-        text = str(error).partition(" [tensorstore_spec")[0]
+        text = str(error).partition(" [")[0]
         number = re.search(r"os_error_code='(\d+)'", str(error))
         if number:
             raise OSError(int(number[1]), os.strerror(int(number[1]))) from error
@@ -42,10 +42,11 @@ def open_store(driver: str, path: Path, **options: Any) -> Any:
         return ts.open(spec, context=_CONTEXT, **options).result()
 
 
-def lazy(store: Any, where: str) -> LazyArray:
+def lazy(store: Any, where: str, folder: Path) -> LazyArray:
     """Give a tensorstore with axes (z, y, x) the face of our readers."""
 
     def read(block: Block) -> NDArray[Any]:
+        folder.stat()  # a missing chunk reads as zeros, so a missing folder has to be noticed
         with _os_errors():
             return np.asarray(store[block].read().result())
 

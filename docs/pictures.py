@@ -1,0 +1,142 @@
+"""Makes the pictures in docs/images/ from a real napari viewer.
+
+Run it from the root of the checkout: .venv/bin/python scripts/with_display.py .venv/bin/python docs/pictures.py
+"""
+
+import os
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+# Pictures show napari as it comes, whatever the settings of whoever makes them.
+os.environ["NAPARI_CONFIG"] = str(Path(tempfile.mkdtemp(prefix="napari-em-seg-")) / "settings.yaml")
+
+import napari
+import numpy as np
+from napari._qt.dialogs.qt_notification import NapariQtNotification
+from napari.qt import get_qapp
+from PIL import Image
+from qtpy.QtCore import QPoint
+from qtpy.QtGui import QGuiApplication
+from qtpy.QtWidgets import QMenu
+
+from napari_em_seg.io import write_volume
+from napari_em_seg.pipeline import sample_volumes
+from napari_em_seg.volume import Volume
+from napari_em_seg.widgets.pictures import save_picture, settle
+
+IMAGES = Path(__file__).parent / "images"
+PLUGIN, TITLE = "napari-em-seg", "EM segmentation"
+SIZE = (1280, 800)
+N_NEURITES = 12
+
+
+@contextmanager
+def viewer_of(title: str) -> Iterator[napari.Viewer]:
+    """Open a viewer of the pictures' size, and close it afterwards."""
+    viewer = napari.Viewer(title=title)
+    viewer.window.resize(*SIZE)
+    settle(1.0)
+    yield viewer
+    viewer.close()
+
+
+def save(viewer: napari.Viewer, name: str) -> None:
+    """Save the window as a small PNG."""
+    path = IMAGES / f"{name}.png"
+    save_picture(viewer, path)
+    shrink(path)
+
+
+def shrink(path: Path) -> None:
+    """Save a picture again with 256 colours, at the pictures' size."""
+    with Image.open(path) as image:
+        picture = image.convert("RGB")
+    if picture.size != SIZE:
+        picture.thumbnail(SIZE)
+    picture.quantize(256, kmeans=4, dither=Image.Dither.FLOYDSTEINBERG).save(path, optimize=True)
+
+
+def sample(viewer: napari.Viewer) -> None:
+    """Take the sample in 2-D with its truth at 40 %, then twelve of its neurites in 3-D."""
+    viewer.open_sample(PLUGIN, "tissue_with_truth")
+    raw, labels = viewer.layers
+    labels.opacity = 0.4
+    viewer.canvas.overlays.scale_bar.visible = True
+    viewer.fit_to_view(margin=0.02)
+    save(viewer, "sample")
+    raw.visible = labels.visible = False
+    shown = some_neurites(np.asarray(labels.data))
+    viewer.add_labels(shown, name="neurites", scale=labels.scale, units=labels.units)
+    viewer.dims.ndisplay = 3
+    viewer.scene.camera.angles = (0, 35, 50)
+    viewer.fit_to_view(margin=0.02)
+    save(viewer, "neurites")
+
+
+def some_neurites(labels: np.ndarray) -> np.ndarray:
+    """Keep twelve neurites: of those that run through all sections the largest, but for the very largest."""
+    ids, sizes = np.unique(labels[labels > 0], return_counts=True)
+    runs_through = np.isin(ids, labels[0]) & np.isin(ids, labels[-1])
+    chosen = ids[runs_through][np.argsort(sizes[runs_through])[::-1][1 : 1 + N_NEURITES]]
+    return np.where(np.isin(labels, chosen), labels, 0)
+
+
+def voxel_size(viewer: napari.Viewer) -> None:
+    """Take the dock "Voxel size", filled in, beside a TIFF file that does not say its voxel size."""
+    raw, _ = sample_volumes()
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "cortex.tif"
+        write_volume(Volume(raw[:], name="cortex"), path)
+        _, dock = viewer.window.add_plugin_dock_widget(PLUGIN, "Voxel size")
+        settle(1.0)
+        viewer.open(path, plugin=PLUGIN)
+        for box, length in zip(dock._sizes, raw.voxel_size_nm or (), strict=True):
+            box.value = length
+        viewer.fit_to_view(margin=0.02)
+        settle(1.5)
+        for remark in viewer.window._qt_window.findChildren(NapariQtNotification):
+            remark.close()  # it covers the edge of the canvas
+        save(viewer, "voxel-size")
+        viewer.layers.clear()
+
+
+def menu(viewer: napari.Viewer) -> None:
+    """Take the menu File ▸ Open Sample ▸ EM segmentation."""
+    window = viewer.window._qt_window
+    file = window.menuBar().actions()[0].menu()
+    file.popup(window.menuBar().mapToGlobal(QPoint(0, window.menuBar().height())))
+    settle()
+    samples = open_submenu(file, "Open Sample")
+    open_submenu(samples, TITLE)
+    settle(1.0)
+    place = window.geometry()
+    screen = QGuiApplication.primaryScreen().grabWindow(0, place.x(), place.y(), place.width(), place.height())
+    path = IMAGES / "open-sample.png"
+    screen.save(str(path))
+    file.close()
+    shrink(path)
+
+
+def open_submenu(menu: QMenu, title: str) -> QMenu:
+    """Open a submenu beside its entry."""
+    entry = next(action for action in menu.actions() if action.text().replace("&", "") == title)
+    menu.setActiveAction(entry)
+    submenu = entry.menu()
+    submenu.popup(menu.mapToGlobal(menu.actionGeometry(entry).topRight()))
+    settle()
+    return submenu
+
+
+def main() -> None:
+    """Take all pictures."""
+    IMAGES.mkdir(exist_ok=True)
+    get_qapp()
+    for take in (sample, voxel_size, menu):
+        with viewer_of("napari") as viewer:
+            take(viewer)
+
+
+if __name__ == "__main__":
+    main()
