@@ -66,14 +66,15 @@ def test_labels_can_be_painted_at_once(viewer: napari.Viewer, cremi_file: Path) 
 
 
 def test_a_stack_without_voxel_size_says_so(
-    viewer: napari.Viewer, tmp_path: Path, notifications: NotificationManager
+    viewer: napari.Viewer, tmp_path: Path, notifications: NotificationManager, qtbot
 ) -> None:
     write_tiff(tmp_path / "stack.tif", np.zeros((3, 20, 30), np.uint8))
     viewer.open(tmp_path / "stack.tif", plugin=PLUGIN)
     (layer,) = viewer.layers
     assert layer.name == "stack" + UNKNOWN_SIZE
     assert units(layer) == ["pixel"] * 3
-    assert "does not say the voxel size" in notifications.records[-1].message
+    qtbot.waitUntil(lambda: bool(notifications.records))
+    assert "Voxel size unknown: stack" in notifications.records[-1].message
 
 
 def test_a_stack_larger_than_memory_opens_and_scrolls(viewer: napari.Viewer, tmp_path: Path) -> None:

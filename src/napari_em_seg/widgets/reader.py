@@ -4,6 +4,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 from napari.utils.notifications import show_warning
+from qtpy.QtCore import QTimer
+from qtpy.QtWidgets import QApplication
 
 from napari_em_seg import io
 from napari_em_seg.pipeline import refuse_not_finite
@@ -27,9 +29,17 @@ def read_layers(path: str | list[str]) -> list[LayerData]:
         refuse_not_finite(volume)
     unknown = [volume.name for volume in volumes if volume.voxel_size_nm is None]
     if unknown:
-        show_warning(
-            f"The file does not say the voxel size of {', '.join(unknown)}. "
-            "Set it in Plugins ▸ EM segmentation ▸ Voxel size."
+        _warn_soon(
+            f"Voxel size unknown: {', '.join(unknown)}. "
+            "Set it in Plugins ▸ EM segmentation ▸ Voxel size, since the file does not say it."
         )
     images_first = sorted(volumes, key=lambda volume: volume.kind == "labels")
     return [to_layer_data(volume) for volume in images_first]
+
+
+def _warn_soon(message: str) -> None:
+    """Warn once the layers are there: their sliders would push a warning out of sight."""
+    if QApplication.instance() is None:
+        show_warning(message)
+    else:
+        QTimer.singleShot(50, lambda: show_warning(message))
