@@ -1,4 +1,4 @@
-"""What mkdocs does to every page: formulas in docstrings are shown as they are written, without Sphinx's role."""
+"""What mkdocs does to every page: formulas in docstrings stand as they are written, without Sphinx's role."""
 
 from typing import Any
 

@@ -91,7 +91,7 @@ def test_says_where_numbers_are_not_finite(bad):
     array[1, 2, 3] = bad
     volume = Volume(array, source="cell.h5/raw")
     assert not volume[0].any()
-    with pytest.raises(DataError, match=r"cell\.h5/raw has 1 voxels .* within \[1, 0:3\]"):
+    with pytest.raises(DataError, match=r"cell\.h5/raw has values that are not finite .* 1 within \[1, 0:3\]"):
         volume[1, 0:3]
 
 

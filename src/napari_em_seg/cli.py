@@ -29,7 +29,9 @@ app = typer.Typer(
 
 VolumePath = Annotated[
     str,
-    typer.Argument(help="A file or folder; inside HDF5, Zarr and N5 the path goes on: cells.h5/volumes/raw."),
+    typer.Argument(
+        metavar="IN", help="A file or folder; inside HDF5, Zarr and N5 the path goes on: cells.h5/volumes/raw."
+    ),
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON, for programs.")]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace what is there already.")]
@@ -68,13 +70,13 @@ def common(
 
 @app.command()
 def sample(
-    out: Annotated[str, typer.Argument(help="What to write: OUT.zarr, OUT.h5 or OUT.n5.")],
+    out: Annotated[str, typer.Argument(metavar="OUT", help="What to write: OUT.zarr, OUT.h5 or OUT.n5.")],
     shape: Annotated[tuple[int, int, int], typer.Option(metavar="Z Y X", help="Slices, rows and columns.")] = (
         30,
         512,
         512,
     ),
-    seed: Annotated[int, typer.Option(help="The same seed gives the same tissue.")] = 0,
+    seed: Annotated[int, typer.Option(metavar="NUMBER", help="The same seed gives the same tissue.")] = 0,
     overwrite: Overwrite = False,
 ) -> None:
     """Make synthetic tissue: OUT/raw, and its truth OUT/labels."""
@@ -108,21 +110,33 @@ def _info_text(volume: VolumeInfo) -> str:
             f"  shape       {z} × {y} × {x} voxels (z, y, x)",
             f"  voxel size  {size}",
             f"  numbers     {volume.dtype}, {volume.lowest:g} to {volume.highest:g} in three slices",
-            f"  size        {volume.size_bytes / 2**20:,.1f} MiB",
+            f"  size        {_size_text(volume.size_bytes)}",
             *([f"  levels      {volume.levels} resolutions"] if volume.levels > 1 else []),
         )
     )
 
 
+def _size_text(n_bytes: float) -> str:
+    for unit in ("bytes", "KiB", "MiB", "GiB"):
+        if n_bytes < 1024:
+            return f"{n_bytes:.4g} {unit}"
+        n_bytes /= 1024
+    return f"{n_bytes:,.1f} TiB"
+
+
 @app.command()
 def convert(
     source: VolumePath,
-    out: Annotated[str, typer.Argument(help="What to write; the format follows from the suffix.")],
+    out: Annotated[
+        str, typer.Argument(metavar="OUT", help="What to write; the format follows from the suffix.")
+    ],
     kind: Annotated[
-        Kind | None, typer.Option(help="Which kind of array to take, where there are both.")
+        Kind | None,
+        typer.Option(metavar="image|labels", help="Which kind of array to take, where there are both."),
     ] = None,
     format_name: Annotated[
-        str | None, typer.Option("--format", help=f"One of {', '.join(f.name for f in io.FORMATS)}.")
+        str | None,
+        typer.Option("--format", metavar="NAME", help=f"One of {', '.join(f.name for f in io.FORMATS)}."),
     ] = None,
     voxel_size: VoxelSizeOption = None,
     overwrite: Overwrite = False,
@@ -138,8 +152,8 @@ def convert(
 
 @app.command()
 def evaluate(
-    segmentation: Annotated[str, typer.Argument(help="Labels to measure.")],
-    truth: Annotated[str, typer.Argument(help="True labels; 0 is not judged.")],
+    segmentation: Annotated[str, typer.Argument(metavar="SEGMENTATION", help="Labels to measure.")],
+    truth: Annotated[str, typer.Argument(metavar="TRUTH", help="True labels; 0 is not judged.")],
     as_json: Json = False,
 ) -> None:
     """Measure a segmentation against the truth."""

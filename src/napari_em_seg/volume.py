@@ -138,8 +138,8 @@ class Volume:
         part = np.asarray(self.data[key])
         if part.dtype.kind == "f" and not np.isfinite(part).all():
             raise DataError(
-                f"{self.label} has {int((~np.isfinite(part)).sum())} voxels that are not finite numbers "
-                f"(NaN or infinity) within [{_key_text(key)}]",
+                f"{self.label} has values that are not finite numbers (NaN or infinity), "
+                f"{int((~np.isfinite(part)).sum())} within [{_key_text(key)}]",
                 "finite numbers",
                 "Replace them (numpy.nan_to_num) and save the volume again",
             )

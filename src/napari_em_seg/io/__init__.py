@@ -1,5 +1,6 @@
 """Reading and writing volumes: TIFF, slice folders, HDF5, Zarr, OME-Zarr, N5, Neuroglancer precomputed."""
 
+import logging
 import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -77,6 +78,7 @@ FORMATS = (
 )
 """All formats; where several could be meant by a suffix, the first."""
 
+_log = logging.getLogger(__name__)
 _CREMI_NAMES = {path: kind for kind, path in _hdf5.DEFAULT_PATHS.items()}
 
 
@@ -91,8 +93,11 @@ def open_volume(source: str | os.PathLike[str], kind: Kind = "image") -> Volume:
     EmSegError
         One of its kinds, where there is nothing, nothing readable, or more than one candidate.
     """
-    found = find_volumes(source)
-    return _choose(found, kind, str(source)).open(kind)
+    found = _choose(find_volumes(source), kind, str(source))
+    volume = found.open(kind)
+    if kind == "labels" and found.kind == "image":
+        _log.warning("%s looks like an image; its grey values are taken as labels", found.location)
+    return volume
 
 
 def open_volumes(source: str | os.PathLike[str]) -> list[Volume]:
@@ -110,7 +115,7 @@ def find_volumes(source: str | os.PathLike[str]) -> list[Found]:
     if format_ is None:
         raise _unreadable(location)
     if location.inner and not format_.holds_many:
-        raise _no_inside(location, format_)
+        raise _no_inside(location)
     return format_.find(location)
 
 
@@ -119,9 +124,9 @@ def recognised(path: Path) -> Format | None:
     return next((format_ for format_ in FORMATS if format_.recognises(path)), None)
 
 
-def _no_inside(location: Location, format_: Format) -> FormatError:
+def _no_inside(location: Location) -> FormatError:
     return FormatError(
-        f"{location.path} is {format_.title} and has nothing inside, so not {location.inner}",
+        f"{location.path} is one volume and has nothing inside, so not {location.inner}",
         "a path that ends with the file or folder itself",
         f"Leave out /{location.inner}",
     )
@@ -168,12 +173,8 @@ def _refuse_all(found: list[Found], source: str) -> list[Found]:
 
 def _unreadable(location: Location) -> FormatError:
     if location.path.is_dir():
-        n_entries = sum(1 for _ in location.path.iterdir())
-        came = (
-            f"The folder {location} is empty"
-            if not n_entries
-            else (f"The folder {location} holds {n_entries} entries, but no slices and no volume")
-        )
+        is_empty = not any(location.path.iterdir())
+        came = f"The folder {location} " + ("is empty" if is_empty else "holds no slices and no volume")
         return FormatError(
             came,
             "a folder of PNG or TIFF slices, Zarr, N5 or Neuroglancer precomputed",
@@ -198,8 +199,9 @@ def write_volume(
 ) -> None:
     """Write a volume; the format follows from the suffix, or is given by name.
 
-    Labels keep their dtype, all is compressed, and the final name appears only once all is written.
-    Inside HDF5, Zarr and N5 the path goes on, and what is there already stays.
+    Labels keep their dtype, all is compressed that the format can compress without loss, and the final
+    name appears only once all is written. Inside HDF5, Zarr and N5 the path goes on, and what is there
+    already stays.
 
     Parameters
     ----------
@@ -234,8 +236,10 @@ def write_volumes(
         By their paths inside the container.
     target
         ``out.h5``, ``out.zarr`` or ``out.n5``.
-    overwrite, progress
-        As in `write_volume`; progress runs once through every volume.
+    overwrite
+        Whether something that is there may be replaced.
+    progress
+        Called with slices done and slices in all, once through for every volume.
     """
     format_, location = _format_of(absolute(target), None)
     if location.inner or not format_.holds_many:
@@ -254,7 +258,7 @@ def _refuse_wrong_place(format_: Format, location: Location) -> None:
     """Raise where writing would harm what is no volume, or hide one array inside another."""
     path = location.path
     if location.inner and not format_.holds_many:
-        raise _no_inside(location, format_)
+        raise _no_inside(location)
     there = recognised(path) if path.exists() else None
     if path.is_dir() and not _may_replace(path, there, format_):
         raise TargetExistsError(

@@ -153,8 +153,10 @@ def _reason(error: BaseException) -> str:
         return "it ends too early"
     text = " ".join(str(error).split()) or type(error).__name__
     if inside := re.match(r"Unable to .*? \((.*)\)$", text):  # h5py's way to say it
-        text = inside[1]
+        text = inside[1].partition(":")[0]  # after it HDF5 gives its inner numbers
     text = re.sub(r"^[A-Z_]+: ", "", text)  # tensorstore's codes
     text = re.sub(r'Error (opening|reading|parsing) .*?"(: ?| driver: )', "", text) or "its bytes are garbled"
     text = re.sub(r"\bExpected\b", "expected", re.sub(r" \(chunk b'.*?'\)", "", text))
-    return re.sub(r"<[\w.]+ (object at 0x\w+|[^>]*)>", "it", text)[:240].rstrip(".")
+    text = re.sub(r"^<[\w.]+ [^>]*> ?", "", text)  # tifffile names the part of the file, as Python prints it
+    text = re.sub(r"<[\w.]+ [^>]*>", "a part of it", text)
+    return text[:240].rstrip(".: ")

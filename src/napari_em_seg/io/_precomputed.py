@@ -71,7 +71,7 @@ def write(volume: Volume, location: Location, *, overwrite: bool = False, progre
         raise DataError(
             f"The voxel size of {volume.label} is not known",
             "a voxel size, which precomputed volumes must have",
-            "Set it first (--voxel-size Z Y X in nm)",
+            "Set it first, in the dock Voxel size or with convert --voxel-size Z Y X",
         )
     with atomic(location.path, overwrite=overwrite) as partial:
         resolution = np.array(volume.voxel_size_nm)

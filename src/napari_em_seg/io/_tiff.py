@@ -26,7 +26,7 @@ __all__ = ["find", "open_tiff", "recognises", "refuse_colour", "write"]
 
 _MAGIC = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 _IMAGEJ_DTYPES = ("uint8", "uint16", "float32")
-_OME_STACK = "stack of slices (z, y, x)"
+_OME_STACK = ": stack of slices (z, y, x)"  # after the kind, in the description of the image
 _OME_DTYPES = ("int8", "int16", "int32", "uint8", "uint16", "uint32", "float32", "float64")
 
 
@@ -117,8 +117,15 @@ def _stack(file: tifffile.TiffFile, location: Location) -> _Stack:
         refuse_colour(series, str(location))
         shape = _shape(file, series)
     offset = series.dataoffset if len(file.series) == 1 else None
-    described = (file.shaped_metadata or ({},))[0]
-    return _Stack(shape, series.dtype, pages, offset, _voxel_size(file), described.get("kind"))
+    return _Stack(shape, series.dtype, pages, offset, _voxel_size(file), _stated_kind(file))
+
+
+def _stated_kind(file: tifffile.TiffFile) -> Any:
+    """Kind as we write it; other programs have no place for it."""
+    if file.is_ome:
+        kinds = ("labels", "image")
+        return next((kind for kind in kinds if f"{kind}{_OME_STACK}" in (file.ome_metadata or "")), None)
+    return (file.shaped_metadata or ({},))[0].get("kind")
 
 
 def _shape(file: tifffile.TiffFile, series: Any) -> tuple[int, ...]:
@@ -257,7 +264,7 @@ def _slices(volume: Volume, progress: Progress) -> Iterator[NDArray[Any]]:
 
 def _ome(volume: Volume) -> dict[str, Any]:
     sizes = dict(zip("ZYX", volume.voxel_size_nm or (), strict=False))
-    metadata: dict[str, Any] = {"axes": "ZYX", "Description": _OME_STACK}
+    metadata: dict[str, Any] = {"axes": "ZYX", "Description": f"{volume.kind}{_OME_STACK}"}
     metadata |= {f"PhysicalSize{axis}": size for axis, size in sizes.items()}
     metadata |= {f"PhysicalSize{axis}Unit": "nm" for axis in sizes}
     return {"ome": True, "bigtiff": volume.nbytes >= 2**31, "metadata": metadata}

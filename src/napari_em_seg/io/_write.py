@@ -12,7 +12,7 @@ def require_dtype(volume: Volume, dtypes: tuple[str, ...], title: str) -> None:
     """Refuse what a format cannot hold, before anything is written."""
     if volume.dtype.name not in dtypes:
         raise DataError(
-            f"{volume.label} holds {volume.dtype} {volume.kind}",
+            f"{volume.label} holds {volume.kind} as {volume.dtype} numbers",
             f"for {title} one of {', '.join(dtypes)}",
             "Write a plain .tif, HDF5 or Zarr instead, which keep every dtype, or convert it",
         )
