@@ -14,8 +14,13 @@ from napari_em_seg import __version__
 from napari_em_seg.io import open_volume
 
 SCORES = {
-    "adapted_rand_error", "vi_split", "vi_merge", "v_rand_merge", "v_rand_split", "v_rand_f",
-}  # fmt: skip
+    "adapted_rand_error",
+    "vi_split",
+    "vi_merge",
+    "v_rand_merge",
+    "v_rand_split",
+    "v_rand_f",
+}
 
 
 def write_tiff(path: Path, data: np.ndarray, photometric: str = "minisblack", **options: object) -> None:

@@ -144,9 +144,14 @@ def convert(
     """Write a volume in another format, or with another voxel size."""
     with _progress("Writing") as progress:
         pipeline.convert(
-            source, out, kind=kind, format_name=format_name, voxel_size_nm=voxel_size,
-            overwrite=overwrite, progress=progress,
-        )  # fmt: skip
+            source,
+            out,
+            kind=kind,
+            format_name=format_name,
+            voxel_size_nm=voxel_size,
+            overwrite=overwrite,
+            progress=progress,
+        )
     typer.echo(f"Wrote {out}")
 
 

@@ -46,9 +46,16 @@ def _describe(volume: Volume) -> VolumeInfo:
     refuse_not_finite(volume)
     planes = [volume[z] for z in sorted({0, len(volume) // 2, len(volume) - 1})]
     return VolumeInfo(
-        volume.source, volume.kind, volume.shape, str(volume.dtype), volume.voxel_size_nm, volume.nbytes,
-        1 + len(volume.pyramid), min(p.min().item() for p in planes), max(p.max().item() for p in planes),
-    )  # fmt: skip
+        volume.source,
+        volume.kind,
+        volume.shape,
+        str(volume.dtype),
+        volume.voxel_size_nm,
+        volume.nbytes,
+        1 + len(volume.pyramid),
+        min(p.min().item() for p in planes),
+        max(p.max().item() for p in planes),
+    )
 
 
 def refuse_not_finite(volume: Volume) -> None:

@@ -111,7 +111,7 @@ def _take_pictures(raw: Volume, truth: Volume, baseline: Volume, folder: Path) -
     layers["baseline watershed"].visible = layers["raw"].visible = False
     _show_neurites(viewer, np.asarray(truth))
     save_picture(viewer, folder / "neurites-3d.png")
-    layers["neurites"].visible, layers["raw"].visible = False, True
+    _show_section(viewer)
     save_picture(viewer, folder / "image-3d.png")
     viewer.close()
     return {
@@ -119,7 +119,7 @@ def _take_pictures(raw: Volume, truth: Volume, baseline: Volume, folder: Path) -
         "truth.png": "The same with its truth",
         "baseline.png": "The same with the baseline's objects",
         "neurites-3d.png": "Twelve neurites in 3-D; sections are 30 nm thick, pixels 6 nm wide",
-        "image-3d.png": "The whole stack in 3-D",
+        "image-3d.png": "The same with the section in the middle",
     }
 
 
@@ -134,6 +134,16 @@ def _show_neurites(viewer, labels: np.ndarray) -> None:
     viewer.dims.ndisplay = 3
     viewer.scene.camera.angles = (0, 35, 50)
     viewer.fit_to_view()
+
+
+def _show_section(viewer) -> None:
+    """Show the section in the middle where it lies between the neurites."""
+    raw = viewer.layers["raw"]
+    raw.depiction = "plane"
+    raw.plane.position = tuple(n / 2 for n in raw.data.shape)
+    raw.plane.normal = (1, 0, 0)
+    raw.rendering = "average"
+    raw.visible = True
 
 
 def _write_report(folder: Path, truth: Volume, scores: Scores, pictures: dict[str, str]) -> None:

@@ -1,0 +1,1 @@
+"""From images to boundary and affinity maps: networks, what they learn from, and their weights."""

@@ -1,0 +1,117 @@
+"""Labelled volumes, and the random crops of them that a boundary network is trained on."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from napari_em_seg.errors import DataError
+from napari_em_seg.predict.augment import STANDARD, Augmentation, augment
+from napari_em_seg.predict.labels import Kernel, boundary_labels
+from napari_em_seg.predict.views import VIEWS, apply
+from napari_em_seg.volume import Volume
+
+__all__ = ["CropSampler", "LabelledVolume", "labelled"]
+
+
+@dataclass(frozen=True, eq=False)
+class LabelledVolume:
+    """An image with zero mean and unit deviation, and where its boundaries are (1), both in memory."""
+
+    image: NDArray[np.float32]
+    boundary: NDArray[np.uint8]
+
+    def __post_init__(self) -> None:
+        if self.image.shape != self.boundary.shape:
+            raise DataError(
+                f"The image is {self.image.shape} and its labels are {self.boundary.shape} (z, y, x)",
+                "labels of the same shape as the image",
+                "Give the labels that belong to this image, or cut both to the same part",
+            )
+        share = float(self.boundary.mean())
+        if not 0 < share < 1:
+            raise DataError(
+                f"The labels are {'boundary' if share else 'object'} everywhere",
+                "labels with boundaries and objects",
+                "Check that these are the labels, and that 0 or membranes are marked in them",
+            )
+
+
+def labelled(
+    raw: Volume, labels: Volume, kernel: Kernel | None = "l3", slices: slice = slice(None)
+) -> LabelledVolume:
+    """Read an image and its labels.
+
+    Parameters
+    ----------
+    raw, labels
+        Of the same shape.
+    kernel
+        How boundaries are drawn from object ids; None where the labels are membranes already, and other
+        than 0 there.
+    slices
+        The slices to take, for instance those for training.
+    """
+    image, marks = raw[slices].astype(np.float32), labels[slices]
+    boundary = (marks != 0).astype(np.uint8) if kernel is None else boundary_labels(marks, kernel)
+    return LabelledVolume((image - image.mean()) / max(float(image.std()), 1e-6), boundary)
+
+
+@dataclass(frozen=True, eq=False)
+class CropSampler:
+    """Draws batches of crops: any place, any of the sixteen views, augmented as serial sections are.
+
+    Parameters
+    ----------
+    volumes
+        Drawn from in proportion to their voxels.
+    n_slices
+        That the network sees; the labels are those of the centre one.
+    side
+        Height and width of a crop in pixels.
+    batch_size
+        Crops in a batch.
+    augmentation
+        How strong.
+    """
+
+    volumes: Sequence[LabelledVolume]
+    n_slices: int
+    side: int = 256
+    batch_size: int = 4
+    augmentation: Augmentation = STANDARD
+
+    def __post_init__(self) -> None:
+        if not self.volumes:
+            raise DataError("No labelled volume is given", "at least one", "Name an image and its labels")
+        for volume in self.volumes:
+            if volume.image.shape[0] < self.n_slices or min(volume.image.shape[1:]) < self.side:
+                raise DataError(
+                    f"A labelled volume is {volume.image.shape} (z, y, x)",
+                    f"at least {self.n_slices} slices of {self.side}×{self.side} pixels",
+                    "Give a larger volume, or smaller crops",
+                )
+
+    def draw(self, rng: np.random.Generator) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return images (batch, slices, side, side) and boundaries (batch, 1, side, side)."""
+        sizes = np.array([volume.image.size for volume in self.volumes], float)
+        chosen = rng.choice(len(self.volumes), self.batch_size, p=sizes / sizes.sum())
+        crops = [self._crop(self.volumes[i], rng) for i in chosen]
+        images, targets = (np.stack(parts) for parts in zip(*crops, strict=True))
+        return torch.from_numpy(images), torch.from_numpy(targets.astype(np.float32))
+
+    def _crop(self, volume: LabelledVolume, rng: np.random.Generator) -> tuple[NDArray[Any], NDArray[Any]]:
+        depth, height, width = volume.image.shape
+        z = int(rng.integers(depth - self.n_slices + 1))
+        y, x = (int(rng.integers(n - self.side + 1)) for n in (height, width))
+        part = np.s_[y : y + self.side, x : x + self.side]
+        image = volume.image[(slice(z, z + self.n_slices), *part)]
+        target = volume.boundary[(slice(z + self.n_slices // 2, z + self.n_slices // 2 + 1), *part)]
+        view = VIEWS[rng.integers(len(VIEWS))]
+        image, target = augment(
+            np.asarray(apply(view, image), np.float32), apply(view, target), rng, self.augmentation
+        )
+        return np.ascontiguousarray(image), np.ascontiguousarray(target)

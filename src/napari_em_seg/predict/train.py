@@ -1,0 +1,287 @@
+"""The one training loop, for any network and any loss; a run that is killed goes on where it was."""
+
+import csv
+import json
+import logging
+import math
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+import safetensors
+import safetensors.torch
+import torch
+from torch import Tensor, nn
+
+from napari_em_seg.errors import DataError, FormatError
+from napari_em_seg.io._atomic import atomic
+
+__all__ = ["Plan", "Task", "Trained", "train"]
+
+_log = logging.getLogger(__name__)
+
+CHECKPOINT, BEST, CURVES = "checkpoint.safetensors", "best.safetensors", "curves"
+
+
+class Task(Protocol):
+    """What is learned: where crops come from, what is wrong with an answer, how good a network is."""
+
+    def batch(self, rng: np.random.Generator) -> tuple[Tensor, ...]:
+        """Draw inputs and targets, on the CPU; the same generator gives the same batch."""
+        ...
+
+    def loss(self, net: nn.Module, batch: tuple[Tensor, ...]) -> Tensor:
+        """Say how wrong the network is on a batch, as one number to descend."""
+        ...
+
+    def validate(self, net: nn.Module) -> Mapping[str, float]:
+        """Measure the network on validation slices; ``score`` decides which one is kept: less is better."""
+        ...
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How long and how fast; with the same plan, task and seed the same network comes out.
+
+    Parameters
+    ----------
+    steps
+        Batches in all.
+    learning_rate
+        At its highest; it rises over ``warm_up`` steps and falls to zero along a cosine.
+    weight_decay
+        Of AdamW.
+    warm_up
+        Steps.
+    validate_every
+        Steps between validations; the last step is always followed by one.
+    save_every
+        Steps between checkpoints, at most this much is lost when the run is killed.
+    seed
+        Of the batches; that of the first weights is the caller's, who builds the network.
+    """
+
+    steps: int
+    learning_rate: float = 2e-3
+    weight_decay: float = 1e-4
+    warm_up: int = 100
+    validate_every: int = 500
+    save_every: int = 100
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if min(self.steps, self.validate_every, self.save_every) < 1 or self.learning_rate <= 0:
+            raise DataError(
+                f"The training plan is {self}",
+                "at least one step and a positive learning rate",
+                "Give larger numbers",
+            )
+
+    def rate(self, step: int) -> float:
+        """Learning rate: linear rise, then ``(1 + cos(π t)) / 2`` with t from 0 to 1."""
+        if step < self.warm_up:
+            return self.learning_rate * (step + 1) / self.warm_up
+        done = (step - self.warm_up) / max(1, self.steps - self.warm_up)
+        return self.learning_rate * (1 + math.cos(math.pi * min(1.0, done))) / 2
+
+
+@dataclass
+class Trained:
+    """How a run went: all its curves, and what the best network scored."""
+
+    curves: list[dict[str, float]] = field(default_factory=list)
+    best_step: int = 0
+    best: dict[str, float] = field(default_factory=dict)
+
+
+def train(
+    net: nn.Module,
+    task: Task,
+    plan: Plan,
+    folder: Path,
+    *,
+    device: torch.device | None = None,
+    on_step: Callable[[int, float], object] | None = None,
+    cancelled: Callable[[], bool] = lambda: False,
+) -> Trained:
+    """Train a network in place, and leave in it the weights that validated best.
+
+    Parameters
+    ----------
+    net
+        The network; a checkpoint in the folder takes the place of its weights.
+    task, plan
+        What and how long.
+    folder
+        Holds the checkpoint, the best weights, and the curves as CSV and PNG.
+    device
+        Where to compute; a GPU works in bfloat16.
+    on_step
+        Called with the number of steps done and the loss.
+    cancelled
+        Asked after every step; when it says yes, the checkpoint is written and the run ends early.
+    """
+    run = _Run(net, task, plan, folder, device or torch.device("cpu"))
+    run.resume()
+    while run.step < plan.steps and not cancelled():
+        loss = run.advance()
+        if on_step is not None:
+            on_step(run.step, loss)
+        if run.step % plan.validate_every == 0 or run.step == plan.steps:
+            run.validate()
+        if run.step % plan.save_every == 0 or run.step == plan.steps:
+            run.save()
+    run.save()
+    run.keep_best()
+    return run.trained
+
+
+class _Run:
+    """The state of a training run, all of which is in its checkpoint."""
+
+    def __init__(self, net: nn.Module, task: Task, plan: Plan, folder: Path, device: torch.device) -> None:
+        folder.mkdir(parents=True, exist_ok=True)
+        self._net, self._task, self._plan = net.to(device), task, plan
+        self._folder, self._device = folder, device
+        self._optimizer = torch.optim.AdamW(
+            net.parameters(), plan.learning_rate, weight_decay=plan.weight_decay
+        )
+        self._started = time.monotonic()
+        self._losses: list[float] = []
+        self.step = 0
+        self.trained = Trained()
+
+    def advance(self) -> float:
+        """Take one step; its batch depends on seed and step alone, so that resuming repeats nothing."""
+        batch = self._task.batch(np.random.default_rng((self._plan.seed, self.step)))
+        batch = tuple(part.to(self._device, non_blocking=True) for part in batch)
+        for group in self._optimizer.param_groups:
+            group["lr"] = self._plan.rate(self.step)
+        self._net.train()
+        with torch.autocast(self._device.type, torch.bfloat16, enabled=self._device.type == "cuda"):
+            loss = self._task.loss(self._net, batch)
+        value = float(loss.detach())
+        if not math.isfinite(value):
+            raise DataError(
+                f"The loss is {value} at step {self.step}",
+                "a finite number",
+                "Lower the learning rate, or look for odd values in the data",
+            )
+        self._optimizer.zero_grad(set_to_none=True)
+        loss.backward()  # type: ignore[no-untyped-call]
+        nn.utils.clip_grad_norm_(self._net.parameters(), 1.0)
+        self._optimizer.step()
+        self.step += 1
+        self._losses.append(value)
+        return value
+
+    def validate(self) -> None:
+        """Measure, write the curves, and keep the weights where they are the best so far."""
+        self._net.eval()
+        with torch.no_grad():
+            measures = {name: float(value) for name, value in self._task.validate(self._net).items()}
+        loss = float(np.mean(self._losses))
+        self._losses.clear()
+        minutes = (time.monotonic() - self._started) / 60
+        row = {"step": self.step, "minutes": round(minutes, 3), "loss": loss, **measures}
+        _log.info("step %d: %s", self.step, measures)
+        self.trained.curves.append(row)
+        if not self.trained.best or measures["score"] < self.trained.best["score"]:
+            self.trained.best, self.trained.best_step = measures, self.step
+            with atomic(self._folder / BEST, overwrite=True) as path:
+                safetensors.torch.save_file(_contiguous(self._net.state_dict()), path)
+        write_curves(self.trained.curves, self._folder / CURVES)
+
+    def save(self) -> None:
+        """Write all that resuming needs; nothing is pickled."""
+        tensors = {f"net.{name}": value for name, value in self._net.state_dict().items()}
+        for index, state in self._optimizer.state_dict()["state"].items():
+            tensors |= {f"adam.{index}.{name}": torch.as_tensor(value) for name, value in state.items()}
+        described = {
+            "plan": asdict(self._plan),
+            "step": self.step,
+            "losses": self._losses,
+            "trained": asdict(self.trained),
+        }
+        with atomic(self._folder / CHECKPOINT, overwrite=True) as path:
+            safetensors.torch.save_file(_contiguous(tensors), path, {"run": json.dumps(described)})
+
+    def resume(self) -> None:
+        """Go on from the folder's checkpoint, if there is one and it belongs to this plan."""
+        path = self._folder / CHECKPOINT
+        if not path.exists():
+            return
+        described, tensors = _read_checkpoint(path)
+        if described["plan"] != asdict(self._plan):
+            raise FormatError(
+                f"{path} belongs to another training plan",
+                f"the plan {self._plan}",
+                "Choose another folder, or train on with the old plan",
+            )
+        weights = {name.removeprefix("net."): t for name, t in tensors.items() if name.startswith("net.")}
+        try:
+            self._net.load_state_dict(weights)
+        except RuntimeError as error:
+            raise FormatError(
+                f"{path} belongs to another network",
+                "a checkpoint of this architecture",
+                "Choose another folder, or the architecture of the checkpoint",
+            ) from error
+        self._load_optimizer(tensors)
+        self.step, self._losses = described["step"], described["losses"]
+        self.trained = Trained(**described["trained"])
+
+    def _load_optimizer(self, tensors: dict[str, Tensor]) -> None:
+        state: dict[int, dict[str, Tensor]] = {}
+        for name, tensor in tensors.items():
+            if name.startswith("adam."):
+                _, index, key = name.split(".")
+                state.setdefault(int(index), {})[key] = tensor
+        self._optimizer.load_state_dict({**self._optimizer.state_dict(), "state": state})
+
+    def keep_best(self) -> None:
+        """Put the best weights into the network."""
+        if (self._folder / BEST).exists():
+            self._net.load_state_dict(safetensors.torch.load_file(self._folder / BEST))
+
+
+def _contiguous(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    return {name: tensor.detach().cpu().contiguous().clone() for name, tensor in tensors.items()}
+
+
+def _read_checkpoint(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
+    try:
+        with safetensors.safe_open(path, "pt") as file:
+            described = json.loads(file.metadata()["run"])
+            return described, {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    except (safetensors.SafetensorError, KeyError, TypeError, ValueError, OSError) as error:
+        raise FormatError(
+            f"{path} is damaged: {error}", "a checkpoint as the training writes it", "Delete it to begin anew"
+        ) from error
+
+
+def write_curves(curves: list[dict[str, float]], path: Path) -> None:
+    """Write loss and measures of every validation as CSV, and draw them as PNG."""
+    with (
+        atomic(path.with_suffix(".csv"), overwrite=True) as partial,
+        partial.open("w", newline="", encoding="utf-8") as stream,
+    ):
+        writer = csv.DictWriter(stream, curves[-1].keys())
+        writer.writeheader()
+        writer.writerows(curves)
+    with atomic(path.with_suffix(".png"), overwrite=True) as partial:
+        _draw_curves(curves, partial)
+
+
+def _draw_curves(curves: list[dict[str, float]], path: Path) -> None:
+    from matplotlib.figure import Figure
+
+    names = [name for name in curves[-1] if name not in ("step", "minutes")]
+    figure = Figure(figsize=(4 * len(names), 3), layout="constrained")
+    for axes, name in zip(np.atleast_1d(figure.subplots(1, len(names))), names, strict=True):
+        axes.plot([row["step"] for row in curves], [row[name] for row in curves], marker=".")
+        axes.set(xlabel="step", title=name)
+    figure.savefig(path, format="png", dpi=100)

@@ -1,0 +1,189 @@
+"""The training loop learns, repeats itself, survives being killed, and keeps the best network."""
+
+import csv
+import json
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import pytest
+import safetensors.torch
+import torch
+from PIL import Image
+from torch import Tensor, nn
+
+from napari_em_seg.errors import DataError, FormatError
+from napari_em_seg.predict.train import BEST, CHECKPOINT, Plan, train
+
+PLAN = Plan(steps=60, learning_rate=0.05, warm_up=5, validate_every=20, save_every=7)
+
+
+@dataclass
+class Line:
+    """Learn y = 3 x − 1 from noisy points."""
+
+    delay: float = 0.0
+    scores: list[float] = field(default_factory=list)
+
+    def batch(self, rng: np.random.Generator) -> tuple[Tensor, ...]:
+        time.sleep(self.delay)
+        x = rng.standard_normal((16, 1)).astype(np.float32)
+        return torch.from_numpy(x), torch.from_numpy(3 * x - 1)
+
+    def loss(self, net: nn.Module, batch: tuple[Tensor, ...]) -> Tensor:
+        return ((net(batch[0]) - batch[1]) ** 2).mean()
+
+    def validate(self, net: nn.Module) -> dict[str, float]:
+        if self.scores:
+            return {"score": self.scores.pop(0)}
+        return {"score": float((net(torch.ones(1, 1)) - 2).detach().abs())}
+
+
+def a_net() -> nn.Module:
+    torch.manual_seed(1)
+    return nn.Sequential(nn.Linear(1, 8), nn.Tanh(), nn.Linear(8, 1))
+
+
+def weights(net: nn.Module) -> list[np.ndarray]:
+    return [p.detach().numpy().copy() for p in net.parameters()]
+
+
+def same(one: nn.Module, other: nn.Module) -> bool:
+    return all(np.array_equal(a, b) for a, b in zip(weights(one), weights(other), strict=True))
+
+
+def test_it_learns(tmp_path: Path) -> None:
+    net = a_net()
+    before = Line().validate(net)["score"]
+    trained = train(net, Line(), Plan(steps=300, learning_rate=0.05), tmp_path)
+    assert trained.best["score"] < before / 10
+
+
+def test_the_same_plan_gives_the_same_network_and_another_seed_another(tmp_path: Path) -> None:
+    first, again, other = a_net(), a_net(), a_net()
+    train(first, Line(), PLAN, tmp_path / "1")
+    train(again, Line(), PLAN, tmp_path / "2")
+    train(other, Line(), Plan(**{**PLAN.__dict__, "seed": 5}), tmp_path / "3")
+    assert same(first, again)
+    assert not same(first, other)
+
+
+def test_a_cancelled_run_goes_on_where_it_was(tmp_path: Path) -> None:
+    whole, halves = a_net(), a_net()
+    expected = train(whole, Line(), PLAN, tmp_path / "whole")
+    steps: list[int] = []
+    train(
+        halves,
+        Line(),
+        PLAN,
+        tmp_path / "halves",
+        on_step=lambda step, _: steps.append(step),
+        cancelled=lambda: len(steps) >= 33,
+    )
+    assert steps[-1] == 33
+    trained = train(halves, Line(), PLAN, tmp_path / "halves", on_step=lambda step, _: steps.append(step))
+    assert steps == list(range(1, 61))
+    assert same(whole, halves)
+    without_time = [{k: v for k, v in row.items() if k != "minutes"} for row in trained.curves]
+    assert without_time == [{k: v for k, v in row.items() if k != "minutes"} for row in expected.curves]
+
+
+SCRIPT = """
+import sys
+from pathlib import Path
+sys.path.insert(0, {tests!r})
+from test_train import *
+train(a_net(), Line(delay=0.01), PLAN, Path(sys.argv[1]), on_step=lambda step, _: print(step, flush=True))
+"""
+
+
+def test_a_killed_run_loses_at_most_what_came_after_its_checkpoint(tmp_path: Path) -> None:
+    command = [sys.executable, "-c", SCRIPT.format(tests=str(Path(__file__).parent)), tmp_path / "run"]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+    assert process.stdout is not None
+    for line in process.stdout:
+        if int(line) >= 30:
+            process.send_signal(signal.SIGKILL)
+            break
+    process.stdout.close()
+    process.wait()
+    steps: list[int] = []
+    net, whole = a_net(), a_net()
+    train(net, Line(), PLAN, tmp_path / "run", on_step=lambda step, _: steps.append(step))
+    train(whole, Line(), PLAN, tmp_path / "whole")
+    assert 30 - PLAN.save_every < steps[0] <= 36  # a few steps may have passed before the signal came
+    assert same(net, whole)
+
+
+def test_the_network_that_validated_best_is_kept(tmp_path: Path) -> None:
+    snapshots: dict[int, list[np.ndarray]] = {}
+    net = a_net()
+    trained = train(
+        net,
+        Line(scores=[0.5, 0.1, 0.9]),
+        PLAN,
+        tmp_path,
+        on_step=lambda step, _: snapshots.__setitem__(step, weights(net)),
+    )
+    assert trained.best_step == 40
+    assert all(np.array_equal(a, b) for a, b in zip(weights(net), snapshots[40], strict=True))
+    stored = safetensors.torch.load_file(tmp_path / BEST)
+    assert np.array_equal(stored["0.weight"].numpy(), snapshots[40][0])
+
+
+def test_curves_are_written_as_csv_and_png(tmp_path: Path) -> None:
+    trained = train(a_net(), Line(), PLAN, tmp_path)
+    with (tmp_path / "curves.csv").open() as stream:
+        rows = list(csv.DictReader(stream))
+    assert [int(row["step"]) for row in rows] == [20, 40, 60]
+    assert float(rows[-1]["score"]) == trained.curves[-1]["score"]
+    assert np.asarray(Image.open(tmp_path / "curves.png")).std() > 5
+
+
+def test_the_rate_rises_then_falls_to_zero() -> None:
+    rates = [PLAN.rate(step) for step in range(PLAN.steps + 1)]
+    assert max(rates) == pytest.approx(PLAN.learning_rate)
+    assert np.argmax(rates) in (4, 5)
+    assert rates[-1] == pytest.approx(0, abs=1e-9)
+
+
+def test_a_checkpoint_of_another_plan_or_network_is_refused_and_kept(tmp_path: Path) -> None:
+    train(a_net(), Line(), PLAN, tmp_path)
+    content = (tmp_path / CHECKPOINT).read_bytes()
+    with pytest.raises(FormatError, match="another training plan"):
+        train(a_net(), Line(), Plan(steps=9), tmp_path)
+    with pytest.raises(FormatError, match="another network"):
+        train(nn.Linear(1, 1), Line(), PLAN, tmp_path)
+    assert (tmp_path / CHECKPOINT).read_bytes() == content
+
+
+def test_a_damaged_checkpoint_says_what_to_do(tmp_path: Path) -> None:
+    train(a_net(), Line(), PLAN, tmp_path)
+    (tmp_path / CHECKPOINT).write_bytes(b"no checkpoint")
+    with pytest.raises(FormatError, match="Delete it"):
+        train(a_net(), Line(), PLAN, tmp_path)
+
+
+def test_a_loss_that_is_no_number_stops_the_run(tmp_path: Path) -> None:
+    class Broken(Line):
+        def loss(self, net: nn.Module, batch: tuple[Tensor, ...]) -> Tensor:
+            return super().loss(net, batch) * float("nan")
+
+    with pytest.raises(DataError, match="learning rate"):
+        train(a_net(), Broken(), PLAN, tmp_path)
+
+
+def test_a_checkpoint_holds_no_pickle(tmp_path: Path) -> None:
+    train(a_net(), Line(), PLAN, tmp_path)
+    with safetensors.safe_open(tmp_path / CHECKPOINT, "pt") as file:
+        assert json.loads(file.metadata()["run"])["step"] == 60
+
+
+@pytest.mark.parametrize("numbers", [{"steps": 0}, {"steps": 5, "learning_rate": 0.0}])
+def test_a_plan_that_makes_no_sense_is_refused(numbers: dict[str, float]) -> None:
+    with pytest.raises(DataError, match="training plan"):
+        Plan(**numbers)
