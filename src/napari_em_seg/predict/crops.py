@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from napari_em_seg.errors import DataError
 from napari_em_seg.predict.augment import STANDARD, Augmentation, augment
 from napari_em_seg.predict.labels import Kernel, boundary_labels
+from napari_em_seg.predict.tiling import Levels
 from napari_em_seg.predict.views import VIEWS, apply
 from napari_em_seg.volume import Volume
 
@@ -57,7 +58,8 @@ def labelled(
     """
     image, marks = raw[slices].astype(np.float32), labels[slices]
     boundary = (marks != 0).astype(np.uint8) if kernel is None else boundary_labels(marks, kernel)
-    return LabelledVolume((image - image.mean()) / max(float(image.std()), 1e-6), boundary)
+    mean, deviation = Levels(raw).of(0)  # those that prediction will use
+    return LabelledVolume((image - np.float32(mean)) / np.float32(deviation), boundary)
 
 
 @dataclass(frozen=True, eq=False)

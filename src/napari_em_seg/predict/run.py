@@ -1,0 +1,410 @@
+"""Predicting a volume: nets over tiles, averaged over views, the maximum over models, written as it is done."""
+
+import math
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from typing import Any, Literal, get_args
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import nn
+
+from napari_em_seg.errors import DataError, EmSegError
+from napari_em_seg.predict.device import (
+    BlockNet,
+    Net,
+    Runtime,
+    SliceNet,
+    as_net,
+    choose_device,
+    is_out_of_memory,
+    three,
+    tile_side,
+)
+from napari_em_seg.predict.misaligned import measure_alignment
+from napari_em_seg.predict.tiling import Canvas, Levels, Normalise, Reader, Sizes, Tile, Tiler
+from napari_em_seg.predict.views import View, choose_views
+from napari_em_seg.volume import ArrayLike, Progress, Volume
+
+__all__ = ["Cancelled", "OutOfMemoryError", "ResultType", "predict"]
+
+ResultType = Literal["uint8", "float32"]
+
+UNKNOWN_HALO = 64  # pixels, for nets that do not say how far they look
+BORDER = 64  # pixels that are mirrored beyond the volume
+PROBE_SIDE = 64
+SLAB_BYTES = 64 * 2**20  # of whole slices that are held
+GPU_BATCH = 4  # slices
+BLOCK_DEPTH = 16  # slices of a tile for nets that predict blocks
+
+
+class Cancelled(Exception):  # noqa: N818 - it is no error
+    """The caller asked to stop; the target keeps the rows of tiles that were finished."""
+
+
+class OutOfMemoryError(EmSegError, MemoryError):
+    """Not even the smallest tile fits the memory."""
+
+
+def predict(
+    volume: Volume | ArrayLike,
+    models: Sequence[nn.Module],
+    *,
+    local_models: Sequence[nn.Module] = (),
+    misaligned: Literal["auto"] | Sequence[int] | None = None,
+    views: int = 16,
+    device: str = "auto",
+    tile: int | Sizes | None = None,
+    halo: int | Sizes | None = None,
+    batch: int | None = None,
+    normalise: Normalise = "volume",
+    half: bool | None = None,
+    compiled: bool = False,
+    dtype: ResultType = "uint8",
+    out: Any = None,
+    slices: slice | None = None,
+    progress: Progress = None,
+    cancelled: Callable[[], bool] | None = None,
+) -> Any:
+    """Predict probabilities: mean over views of each model, then the voxel-wise maximum over models.
+
+    The volume is read, and the result written, a row of tiles at a time. The same input on the same device
+    with the same tile gives the same bytes. Memory that runs out halves the tile, also midway.
+
+    Parameters
+    ----------
+    volume
+        Gray levels, read as needed.
+    models
+        Nets that give logits; see `device.as_net` for what they may say of themselves. Copies of them run.
+    local_models
+        Nets that are used as well on misaligned slices, and only there.
+    misaligned
+        Those slices, as numbers within the volume; "auto" finds them (see `misaligned.Alignment.flagged`).
+    views
+        1, 4, 8 or 16; see `choose_views`.
+    device
+        "auto", "cuda", "mps" or "cpu".
+    tile
+        Output voxels per tile, a number for y and x or three (z, y, x); by default what fits the memory.
+    halo
+        What is seen around a tile, likewise; beyond the volume at most 64 mirrored pixels. By default the
+        largest that a model names, with which tiles leave no trace; where a model names none, 64, and there
+        and where a smaller one is given, neighbouring tiles fade into each other over half of it.
+    batch
+        Slices that go through a slice net at once: the depth of a tile. Default 1 on a CPU, 4 on a GPU.
+    normalise
+        "volume", "slice" or "none"; see `Levels`.
+    half
+        Half precision; None: on GPUs.
+    compiled
+        Whether through ``torch.compile``.
+    dtype
+        "uint8" (probability × 255, rounded) or "float32".
+    out
+        Target that takes slices, of the result's shape; by default a new numpy array.
+    slices
+        Only these slices are predicted, seeing the ones around.
+    progress
+        Called with tiles done and tiles in all.
+    cancelled
+        Asked before each layer; once it says true, `Cancelled` is raised.
+
+    Returns
+    -------
+    Probabilities (z, y, x) of the chosen slices, with an axis (c, z, y, x) where nets have several channels.
+
+    Raises
+    ------
+    DataError
+        The arguments do not fit each other, or a net gives something else than probabilities.
+    Cancelled
+        ``cancelled`` said so; ``out`` keeps what was finished.
+    OutOfMemoryError
+        The smallest tile does not fit.
+    """
+    volume = volume if isinstance(volume, Volume) else Volume(volume)
+    if dtype not in get_args(ResultType):
+        raise DataError(f"The result is to be {dtype!r}", "uint8 or float32", "Choose one of these")
+    if not models:
+        raise DataError("No model is given", "at least one", "Choose a model")
+    chosen_views = choose_views(views)
+    part = _checked_slices(slices, volume.shape[0])
+    runtime, stop = Runtime(choose_device(device), half, compiled), _Stop(cancelled)
+    flagged = _flagged(volume, misaligned, stop) if local_models else frozenset()
+    nets = [as_net(model) for model in (*models, *local_models)]
+    nets = [replace(net, model=runtime.prepare(net.model)) for net in nets]
+    with stop.asked_by([] if compiled else [net.model for net in nets]), runtime.running():
+        tiler, channels = _plan(nets, (part.stop - part.start, *volume.shape[1:]), runtime, tile, halo, batch)
+        nets = [replace(net, model=runtime.compiled(net.model)) for net in nets]
+        job = _Job(nets, len(models), flagged, part.start, tiler, channels, len(chosen_views))
+        target = _target(out, (channels, *tiler.shape), dtype)
+        reader = Reader(volume, Levels(volume, normalise), SLAB_BYTES, part.stop + tiler.halo[0])
+        _Run(job, reader, runtime, stop).fill(target, dtype, progress)
+    return target
+
+
+class _Stop:
+    """Asks the caller whether to stop, between tiles and views and before each layer of a net."""
+
+    def __init__(self, cancelled: Callable[[], bool] | None) -> None:
+        self._cancelled = cancelled
+
+    def check(self, *_: object) -> None:
+        """Raise Cancelled if the caller says so."""
+        if self._cancelled is not None and self._cancelled():
+            raise Cancelled("The prediction was cancelled")
+
+    @contextmanager
+    def asked_by(self, models: list[nn.Module]) -> Iterator[None]:
+        """Ask before each layer, since a whole net can take longer than anybody wants to wait."""
+        leaves = [layer for model in models for layer in model.modules() if not list(layer.children())]
+        hooks = [layer.register_forward_pre_hook(self.check) for layer in leaves]
+        try:
+            self.check()
+            yield
+        finally:
+            for hook in hooks:
+                hook.remove()
+
+
+@dataclass(frozen=True, eq=False)
+class _Job:
+    """What is to be done, resolved: the first ``n_global`` nets on every slice, the others on the flagged."""
+
+    nets: list[Net]
+    n_global: int
+    flagged: frozenset[int]
+    first: int
+    tiler: Tiler
+    channels: int
+    n_views: int
+
+
+class _Run:
+    """Fills a target tile by tile, and remembers how far tiles had to be halved."""
+
+    def __init__(self, job: _Job, reader: Reader, runtime: Runtime, stop: _Stop) -> None:
+        self._job = job
+        self._reader = reader
+        self._runtime = runtime
+        self._stop = stop
+        self._most = list(job.tiler.sizes)
+
+    def fill(self, target: Any, dtype: ResultType, progress: Progress) -> None:
+        """Predict all tiles, and write each row of them as soon as nothing more is added to it."""
+        tiler = self._job.tiler
+        n_done = 0
+        for row in tiler.rows():
+            z, y, _ = row[0].keep
+            if y.start == 0:
+                canvas = Canvas(self._job.channels, z, *tiler.shape[1:])
+            for tile in row:
+                self._add(tile, canvas)
+                n_done += 1
+                if progress is not None:
+                    progress(n_done, len(tiler))
+            is_last = y.stop == tiler.shape[1]
+            rows, values = canvas.take(y.stop if is_last else y.stop - tiler.blend)
+            channel = (slice(None),) if self._job.channels > 1 else ()
+            target[(*channel, z, rows, slice(None))] = _as_type(values if channel else values[0], dtype)
+
+    def _add(self, tile: Tile, canvas: Canvas) -> None:
+        """Predict a tile, or its halves where it is larger than what fits."""
+        tiler = self._job.tiler
+        axis = next((a for a in range(3) if tile.sizes[a] > self._most[a]), None)
+        if axis is None:
+            values, message = self._attempt(tile)
+            if values is not None:
+                canvas.add(tiler.cover(tile), values, tiler.weight(tile))
+                return
+            self._runtime.release()
+            axis = self._halve(tile, message)
+        for part in tiler.split(tile, axis):
+            self._add(part, canvas)
+
+    def _attempt(self, tile: Tile) -> tuple[NDArray[np.float32] | None, str]:
+        """Return a tile's probabilities, or nothing and why if memory ran out.
+
+        No exception leaves with that, since its traceback would hold the tensors that filled the memory.
+        """
+        try:
+            return self._predicted(tile), ""
+        except (MemoryError, RuntimeError) as error:
+            if not is_out_of_memory(error):
+                raise
+            return None, str(error)
+
+    def _halve(self, tile: Tile, message: str) -> int:
+        """Lower the limit and return the axis: slices that only share a batch, then the longer of y and x."""
+        in_plane = (1, 2) if tile.sizes[1] >= tile.sizes[2] else (2, 1)
+        is_batch = all(isinstance(net, SliceNet) for net in self._job.nets)
+        for axis in (0, *in_plane) if is_batch else (*in_plane, 0):
+            longest = max(part.sizes[axis] for part in self._job.tiler.split(tile, axis))
+            if longest < tile.sizes[axis]:
+                self._most[axis] = longest
+                return axis
+        raise OutOfMemoryError(
+            f"Memory ran out ({self._runtime.device}) at a tile of {'×'.join(map(str, tile.sizes))}: {message}",
+            "enough for the smallest tile",
+            "Close other programs, or choose a smaller model or halo, or another device",
+        )
+
+    def _predicted(self, tile: Tile) -> NDArray[np.float32]:
+        """Return the probabilities of a tile's cover (c, z, y, x)."""
+        job, keep = self._job, tile.keep[0]
+        z, y, x = job.tiler.outer(tile)
+        self._stop.check()
+        block = torch.from_numpy(self._reader.block((slice(z.start + job.first, z.stop + job.first), y, x)))
+        block = block.to(self._runtime.device)
+        everywhere = list(range(keep.stop - keep.start))
+        flagged = [n for n in everywhere if n + keep.start + job.first in job.flagged]
+        inner = job.tiler.inner(tile)[1:]
+        best = self._mean(job.nets[0], block, everywhere, inner)
+        for n, net in enumerate(job.nets[1:], 1):
+            chosen = everywhere if n < job.n_global else flagged
+            if chosen:
+                best[:, chosen] = torch.maximum(best[:, chosen], self._mean(net, block, chosen, inner))
+        if not bool(torch.isfinite(best).all()):
+            raise DataError("A net gives values that are no numbers", "finite logits",
+                            "Predict in full precision, or check the weights of the model")  # fmt: skip
+        return best.cpu().numpy()
+
+    def _mean(
+        self, net: Net, block: torch.Tensor, chosen: list[int], inner: tuple[slice, slice]
+    ) -> torch.Tensor:
+        """Average probabilities over views; not logits, or one view that is very sure would decide alone."""
+        views = choose_views(self._job.n_views, net.n_slices)
+        size = [part.stop - part.start for part in inner]
+        total = block.new_zeros((self._job.channels, len(chosen), *size))
+        for view in views:
+            self._stop.check()
+            total += torch.sigmoid(net(block, self._job.tiler.halo[0], view, chosen)[..., *inner].float())
+        return total / len(views)
+
+
+def _plan(
+    nets: list[Net],
+    shape: Sizes,
+    runtime: Runtime,
+    tile: int | Sizes | None,
+    halo: int | Sizes | None,
+    batch: int | None,
+) -> tuple[Tiler, int]:
+    """Choose tile, halo and overlap, and find out how many channels the nets have."""
+    lcm = [math.lcm(*(net.stride[axis] for net in nets)) for axis in range(3)]
+    stride = (lcm[0], math.lcm(*lcm[1:]), math.lcm(*lcm[1:]))  # views turn y into x
+    reach, overlap = _halo(nets, halo)
+    has_blocks = any(isinstance(net, BlockNet) for net in nets)
+    usual = BLOCK_DEPTH if has_blocks else GPU_BATCH if runtime.is_gpu else 1
+    depth = three(usual if batch is None else batch, 1)[0]
+    if isinstance(tile, Sequence):
+        depth = three(tile, 1)[0]
+    least = (depth if has_blocks else 1, PROBE_SIDE, PROBE_SIDE)
+    probe = Tiler(least, least, reach, stride)
+    found = [_probed(net, probe, runtime.device) for net in nets]
+    if len({channels for channels, _ in found}) > 1:
+        raise DataError(
+            f"The nets have {', '.join(str(channels) for channels, _ in found)} channels",
+            "the same number for all",
+            "Choose models that predict the same",
+        )
+    if tile is None:
+        n_bytes = max(n_bytes for _, n_bytes in found) * depth / least[0]
+        tile = tile_side(n_bytes, probe.halo[1], runtime.device)
+    sizes = (depth, *three(tile, 1)[1:])
+    return Tiler(shape, sizes, reach, stride, overlap, BORDER), found[0][0]
+
+
+def _halo(nets: list[Net], wanted: int | Sizes | None) -> tuple[Sizes, int]:
+    """Return the halo, the same along y and x since views turn them, and the overlap if it may be too small."""
+    named = [net.halo for net in nets if net.halo is not None]
+    is_known = len(named) == len(nets)
+    if any(net.halo is None and isinstance(net, BlockNet) for net in nets) and not isinstance(wanted, Sequence):
+        raise DataError(
+            "A net for blocks does not say how far it looks",
+            "its reach along z, y and x",
+            "Set the model's halo, or give one as three numbers",
+        )
+    along_z = max([net.n_slices // 2 for net in nets if net.n_slices] + [halo[0] for halo in named], default=0)
+    reach = max([halo[axis] for halo in named for axis in (1, 2)] + ([] if is_known else [UNKNOWN_HALO]))
+    in_plane = reach if wanted is None else max(three(wanted, 0)[1:])
+    if isinstance(wanted, Sequence):
+        along_z = max(along_z, wanted[0])
+    return (along_z, in_plane, in_plane), 0 if is_known and in_plane >= reach else in_plane // 2
+
+
+def _probed(net: Net, probe: Tiler, device: torch.device) -> tuple[int, float]:
+    """Run a net once on nothing: return its channels, and the memory it takes at most per pixel in y and x.
+
+    That is the size of all layers' outputs together, though most are given back before the last is made.
+    """
+    tile = next(iter(probe))
+    shape = [part.stop - part.start for part in probe.outer(tile)]
+    n_bytes = 0
+
+    def count(_module: nn.Module, _inputs: Any, output: Any) -> None:
+        nonlocal n_bytes
+        n_bytes += output.nbytes if isinstance(output, torch.Tensor) else 0
+
+    hooks = [m.register_forward_hook(count) for m in net.model.modules() if not list(m.children())]
+    try:
+        logits = net(torch.zeros(shape, device=device), probe.halo[0], View(), list(range(tile.sizes[0])))
+    finally:
+        for hook in hooks:
+            hook.remove()
+    expected = (logits.shape[0], tile.sizes[0], *shape[1:])
+    if tuple(logits.shape) != expected:
+        raise DataError(
+            f"A net gives {tuple(logits.shape)} (channels, z, y, x) for a block of {tuple(shape)}",
+            f"{expected}, the size of what it was given",
+            "Choose a model that keeps the size",
+        )
+    return len(logits), (n_bytes + logits.nbytes) / (shape[1] * shape[2])
+
+
+def _checked_slices(slices: slice | None, depth: int) -> slice:
+    """Return the slices as a range of at least one, without step."""
+    start, stop, step = (slices or slice(None)).indices(depth)
+    if step != 1 or stop <= start:
+        raise DataError(
+            f"The slices are {slices} of {depth}", "a range of at least one, without step", "Give, say, 0:10"
+        )
+    return slice(start, stop)
+
+
+def _flagged(volume: Volume, misaligned: Literal["auto"] | Sequence[int] | None, stop: _Stop) -> frozenset[int]:
+    """Return the misaligned slices: found, or as given."""
+    if misaligned is None:
+        return frozenset()
+    if isinstance(misaligned, str):
+        if misaligned != "auto":
+            raise DataError(f"Misaligned is {misaligned!r}", "auto or slice numbers", "Give one of these")
+        return frozenset(measure_alignment(volume, lambda *_: stop.check()).flagged())
+    wrong = [z for z in misaligned if not 0 <= z < volume.shape[0]]
+    if wrong:
+        raise DataError(
+            f"The misaligned slices include {wrong}", f"0 to {volume.shape[0] - 1}", "Leave those out"
+        )
+    return frozenset(misaligned)
+
+
+def _target(out: Any, shape: tuple[int, ...], dtype: ResultType) -> Any:
+    """Return the target, or a new array; one channel has no axis."""
+    shape = shape[1:] if shape[0] == 1 else shape
+    if out is None:
+        return np.zeros(shape, dtype)
+    its_dtype = getattr(out, "dtype", dtype)
+    its_dtype = getattr(its_dtype, "numpy_dtype", its_dtype)  # tensorstore has dtypes of its own
+    came = tuple(getattr(out, "shape", shape)), np.dtype(its_dtype).name
+    if came != (shape, dtype):
+        raise DataError(
+            f"The target is {came[1]} of the shape {came[0]}", f"{dtype} of {shape}", "Make one like that"
+        )
+    return out
+
+
+def _as_type(values: NDArray[np.float32], dtype: ResultType) -> NDArray[Any]:
+    return np.rint(values * 255).astype(np.uint8) if dtype == "uint8" else values
