@@ -81,6 +81,7 @@ def write_sample(
     progress: Progress = None,
 ) -> None:
     """Write synthetic tissue as ``raw`` and its truth as ``labels`` into one container."""
+    io.check_target(target, ("raw", "labels"), overwrite=overwrite)
     raw, labels = sample_volumes(shape, seed)
     io.write_volumes({"raw": raw, "labels": labels}, target, overwrite=overwrite, progress=progress)
 

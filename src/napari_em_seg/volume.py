@@ -3,7 +3,7 @@
 import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
-from typing import Any, Literal, Protocol
+from typing import Any, Literal, Protocol, get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -71,6 +71,10 @@ class Volume:
 
     def __post_init__(self) -> None:
         shape, dtype = tuple(self.data.shape), self.dtype
+        if self.kind not in get_args(Kind):
+            raise DataError(
+                f"{self.label} is opened as {self.kind!r}", "'image' or 'labels'", "Choose one of them"
+            )
         if len(shape) != 3:
             raise DataError(
                 f"{self.label} has {len(shape)} axes (shape {'×'.join(map(str, shape))})",
@@ -147,7 +151,8 @@ class Volume:
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> NDArray[Any]:
         """Read the whole volume."""
-        return np.array(self[:], dtype=dtype, copy=copy)
+        whole = self[:] if dtype is None else self[:].astype(dtype, copy=False)
+        return whole.copy() if copy else whole
 
     def with_voxel_size(self, voxel_size_nm: VoxelSize) -> "Volume":
         """Return the same volume with another voxel size."""

@@ -2,7 +2,9 @@
 
 import json
 import os
+import platform
 import random
+import re
 import shutil
 import subprocess
 import sys
@@ -38,6 +40,9 @@ for target, seconds in runs:
     os.kill(child, signal.SIGKILL)
     os.waitpid(child, 0)
 """
+
+HOST = re.sub(r"\W+", "_", platform.node())[:40]
+"""How a leftover says which computer it is from."""
 
 
 def kill(name, runs):
@@ -189,20 +194,21 @@ def test_a_full_disk(name, tmp_path, numbers, target_in):
 @pytest.mark.parametrize("name", FAMILIES)
 def test_leftovers_of_others_that_are_alive_stay(name, tmp_path, numbers, target_in):
     target = target_in(tmp_path, name)
-    alive = tmp_path / f".{target.name}.partial-{os.getppid()}"
-    other = tmp_path / f".other{target.name}.partial-999999999"
-    dead = tmp_path / f".{target.name}.partial-999999999"
-    for path in (alive, other, dead):
+    alive = tmp_path / f".{target.name}.partial-{HOST}-{os.getppid()}-1a"
+    away = tmp_path / f".{target.name}.partial-another_computer-999999999-1a"
+    other = tmp_path / f".other{target.name}.partial-{HOST}-999999999-1a"
+    dead = tmp_path / f".{target.name}.partial-{HOST}-999999999-1a"
+    for path in (alive, away, other, dead):
         path.write_text("half")
     write_volume(Volume(numbers((3, 4, 5)), SIZE), target, name)
-    assert {p.name for p in tmp_path.iterdir()} == {target.name, alive.name, other.name}
+    assert {p.name for p in tmp_path.iterdir()} == {target.name, alive.name, away.name, other.name}
 
 
 def test_a_replaced_folder_comes_back_after_a_kill(tmp_path, numbers):
     """Killed between the two renames that replace a folder: what was moved aside is not thrown away."""
     target, old = tmp_path / "a.zarr", numbers((3, 4, 5))
     write_volume(Volume(old, SIZE), target)
-    target.rename(tmp_path / ".a.zarr.replaced-999999999")
+    target.rename(tmp_path / f".a.zarr.replaced-{HOST}-999999999-1a")
     with pytest.raises(FileExistsError):
         write_volume(Volume(old, SIZE), target)
     assert np.array_equal(open_volume(target)[:], old)

@@ -12,7 +12,7 @@ from napari.utils.notifications import NotificationManager, NotificationSeverity
 from numpy.testing import assert_array_equal
 
 from napari_em_seg.errors import EmSegError, SourceNotFoundError
-from napari_em_seg.io import open_volume, write_volume
+from napari_em_seg.io import find_volumes, open_volume, write_volume, write_volumes
 from napari_em_seg.volume import Volume
 from napari_em_seg.widgets.layers import UNKNOWN_SIZE
 
@@ -74,7 +74,7 @@ def test_a_stack_without_voxel_size_says_so(
     assert layer.name == "stack" + UNKNOWN_SIZE
     assert units(layer) == ["pixel"] * 3
     qtbot.waitUntil(lambda: bool(notifications.records))
-    assert "Voxel size unknown: stack" in notifications.records[-1].message
+    assert "Set the voxel size of stack" in notifications.records[-1].message
 
 
 def test_a_stack_larger_than_memory_opens_and_scrolls(viewer: napari.Viewer, tmp_path: Path) -> None:
@@ -129,6 +129,51 @@ def test_several_layers_go_into_one_container(viewer: napari.Viewer, tmp_path: P
     viewer.layers.save(str(tmp_path / "both.zarr"), plugin=PLUGIN)
     assert open_volume(tmp_path / "both.zarr/raw")[0, 0, 0] == 7
     assert open_volume(tmp_path / "both.zarr/ids", "labels")[0, 0, 0] == 5
+
+
+def test_painting_and_saving_loses_nothing_else_in_the_file(viewer: napari.Viewer, cremi_file: Path) -> None:
+    with h5py.File(cremi_file, "a") as file:
+        file["annotations/notes"] = np.arange(3)
+    viewer.open(cremi_file, plugin=PLUGIN)
+    raw = np.asarray(viewer.layers["raw"].data)
+    labels = viewer.layers["neuron_ids"]
+    labels.fill((0, 0, 0), 77)
+    labels.save(str(cremi_file), plugin=PLUGIN)
+    assert open_volume(cremi_file, "labels")[0, 0, 0] == 77
+    assert_array_equal(open_volume(cremi_file)[:], raw)
+    viewer.layers.save(str(cremi_file), plugin=PLUGIN)
+    with h5py.File(cremi_file) as file:
+        assert set(file) == {"annotations", "volumes"}
+        assert file["volumes/labels/neuron_ids"][0, 0, 0] == 77
+        assert_array_equal(file["annotations/notes"], np.arange(3))
+
+
+def test_saving_one_layer_into_a_zarr_keeps_the_other(viewer: napari.Viewer, tmp_path: Path) -> None:
+    volumes = {"raw": Volume(np.ones((3, 9, 9), np.uint8)), "ids": Volume(np.ones((3, 9, 9), np.uint32))}
+    write_volumes(volumes, tmp_path / "a.zarr")
+    layer = viewer.add_labels(np.full((3, 9, 9), 5), name="new ids")
+    layer.save(str(tmp_path / "a.zarr"), plugin=PLUGIN)
+    assert {found.location.inner for found in find_volumes(tmp_path / "a.zarr")} == {"raw", "ids", "new ids"}
+
+
+def test_masks_can_be_seen(viewer: napari.Viewer, tmp_path: Path) -> None:
+    mask = np.zeros((3, 40, 40), np.uint8)
+    mask[:, 10:30, 10:30] = 1
+    write_volume(Volume(mask, (30, 6, 6)), tmp_path / "membranes.zarr")
+    viewer.open(tmp_path / "membranes.zarr", plugin=PLUGIN)
+    assert viewer.layers[0].contrast_limits == [0, 1]
+    assert viewer.screenshot(canvas_only=True, flash=False)[..., 0].max() > 200
+
+
+def test_one_array_with_nan_does_not_keep_the_others_from_opening(
+    viewer: napari.Viewer, tmp_path: Path, notifications: NotificationManager, qtbot
+) -> None:
+    with h5py.File(tmp_path / "mix.h5", "w") as file:
+        file["raw"] = np.zeros((3, 9, 9), np.uint8)
+        file["probability"] = np.full((3, 9, 9), np.nan, np.float32)
+    viewer.open(tmp_path / "mix.h5", plugin=PLUGIN)
+    assert len(viewer.layers) == 1
+    qtbot.waitUntil(lambda: any("not finite" in record.message for record in notifications.records))
 
 
 def test_a_layer_of_the_wrong_shape_is_refused_and_the_old_file_stays(
@@ -195,6 +240,8 @@ def test_local_data_sets_open_with_their_voxel_size(
     monkeypatch.setenv("EM_SEG_DATA", str(real_data))
     viewer.open_sample(PLUGIN, key)
     sizes = {"ac4": (30, 6, 6), "isbi2012": (50, 4, 4), "vnc": (50, 4.6, 4.6), "medulla": (10, 10, 10)}
+    picture = viewer.screenshot(canvas_only=True, flash=False)
+    assert picture[..., :3].std() > 20  # the image is seen, not a black map above it
     for layer in viewer.layers:
         assert_array_equal(layer.scale, sizes[key])
         assert units(layer) == NM

@@ -2,7 +2,7 @@
 
 import logging
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -10,7 +10,7 @@ from pathlib import Path
 from napari_em_seg.errors import AmbiguousSourceError, DataError, FormatError, TargetExistsError
 from napari_em_seg.io import _hdf5, _n5, _precomputed, _slices, _tiff, _zarr
 from napari_em_seg.io import _zarr_write as _zarr_writing
-from napari_em_seg.io._atomic import atomic
+from napari_em_seg.io._atomic import already_there, atomic
 from napari_em_seg.io._found import Found
 from napari_em_seg.io._guess import to_nm
 from napari_em_seg.io._location import Location, absolute, clear_read_errors, locate
@@ -19,7 +19,9 @@ from napari_em_seg.volume import Kind, Progress, Volume
 __all__ = [
     "FORMATS",
     "Format",
+    "check_target",
     "find_volumes",
+    "is_container",
     "open_volume",
     "open_volumes",
     "to_nm",
@@ -217,7 +219,8 @@ def write_volume(
         Called with slices done and slices in all.
     """
     format_, location = _format_of(absolute(target), format_name)
-    _refuse_wrong_place(format_, location)
+    replaces_all = format_.find is _zarr.find and not location.inner
+    _refuse_wrong_place(format_, location, ("",) if replaces_all else ())
     format_.write(volume, location, overwrite=overwrite, progress=progress)
 
 
@@ -242,49 +245,91 @@ def write_volumes(
         Called with slices done and slices in all, once through for every volume.
     """
     format_, location = _format_of(absolute(target), None)
+    check_target(target, volumes, overwrite=overwrite)
+    n_slices = sum(len(volume) for volume in volumes.values())
+    done = 0
+    with atomic(location.path, overwrite=overwrite) as partial_path:
+        for inner, volume in volumes.items():
+            format_.write(volume, Location(partial_path, inner), progress=_continued(progress, done, n_slices))
+            done += len(volume)
+
+
+def is_container(path: str | os.PathLike[str]) -> bool:
+    """Whether there is a file or folder that holds volumes under paths inside it, and may be added to."""
+    there = recognised(absolute(path))
+    return there is not None and there.holds_many and any(f.location.inner for f in find_volumes(path))
+
+
+def check_target(
+    target: str | os.PathLike[str], inner_paths: Collection[str], *, overwrite: bool = False
+) -> None:
+    """Raise what `write_volumes` would raise for its target, before the work that is to be written."""
+    format_, location = _format_of(absolute(target), None)
     if location.inner or not format_.holds_many:
         raise FormatError(
-            f"{target} cannot hold {len(volumes)} volumes",
+            f"{target} cannot hold {len(inner_paths)} volumes",
             f"a name ending in {', '.join(s for f in FORMATS if f.holds_many for s in f.suffixes)}",
             "Choose one of these, or save the volumes one by one",
         )
-    _refuse_wrong_place(format_, location)
-    with atomic(location.path, overwrite=overwrite) as partial_path:
-        for inner, volume in volumes.items():
-            format_.write(volume, Location(partial_path, inner), progress=progress)
+    if location.path.exists() and not overwrite:
+        raise already_there(str(location))
+    _refuse_wrong_place(format_, location, inner_paths)
 
 
-def _refuse_wrong_place(format_: Format, location: Location) -> None:
-    """Raise where writing would harm what is no volume, or hide one array inside another."""
+def _continued(progress: Progress, before: int, total: int) -> Progress:
+    """Count on from what other volumes have done."""
+    return None if progress is None else lambda done, _: progress(before + done, total)
+
+
+def _refuse_wrong_place(format_: Format, location: Location, inner_paths: Collection[str]) -> None:
+    """Raise where writing would harm what is no volume, or other volumes, or hide one inside another."""
     path = location.path
     if location.inner and not format_.holds_many:
         raise _no_inside(location)
-    there = recognised(path) if path.exists() else None
-    if path.is_dir() and not _may_replace(path, there, format_):
+    if not path.exists():
+        return
+    there = recognised(path)
+    if path.is_dir() and not _may_touch(path, there, format_, bool(location.inner)):
         raise TargetExistsError(
             f"{path} is a folder with other things in it",
             f"a new name, or {format_.title} that may be added to or replaced",
             "Choose another name",
         )
-    if there is None or not location.inner or there.find is not format_.find:
+    if there is None or not format_.holds_many or there.find is not format_.find:
         return
-    for inner in (f.location.inner for f in there.find(Location(path))):
+    existing = [f.location.inner for f in there.find(Location(path))]
+    for inner in existing:
         is_below = location.inner.startswith(f"{inner}/") and bool(inner)
-        if is_below or inner.startswith(f"{location.inner}/"):
+        if is_below or (location.inner and inner.startswith(f"{location.inner}/")):
             raise TargetExistsError(
                 f"{path} holds an array at {inner}",
                 "a path that is neither above nor below it",
                 "Choose another path inside",
             )
+    others = sorted(set(existing) - set(inner_paths) - {""})
+    if others and inner_paths and not location.inner:
+        raise TargetExistsError(
+            f"{path} holds other volumes, which would be lost: {', '.join(others)}",
+            "a new name, or a path inside for the volume to write",
+            f"Write to {path}/NAME, or choose another name",
+        )
 
 
-def _may_replace(path: Path, there: Format | None, format_: Format) -> bool:
-    """Whether a folder is a volume, and nothing else is lost with it."""
+def _may_touch(path: Path, there: Format | None, format_: Format, adds: bool) -> bool:
+    """Whether a folder may be added to or replaced, and nothing but a volume is lost with it."""
     if there is None:
         return format_.is_folder and not any(path.iterdir())
-    if there.find is _slices.find and not _slices.holds_only_slices(path):
-        return False
-    return format_.is_folder
+    if adds or format_.find is _n5.find:  # N5 always adds
+        return there.find is format_.find
+    return format_.is_folder and _holds_only_volumes(path, there)
+
+
+def _holds_only_volumes(path: Path, there: Format) -> bool:
+    if there.find is _slices.find:
+        return _slices.holds_only_slices(path)
+    if there.find is _precomputed.find:
+        return _precomputed.holds_only_scales(path)
+    return _zarr.holds_only_nodes(path)
 
 
 def _format_of(path: Path, name: str | None) -> tuple[Format, Location]:
@@ -298,8 +343,16 @@ def _format_of(path: Path, name: str | None) -> tuple[Format, Location]:
         )
     for root in (path, *path.parents):
         for format_ in FORMATS:
-            if root.name.lower().endswith(format_.suffixes) and (not name or _related(format_, named[0])):
+            if not root.name.lower().endswith(format_.suffixes or ("?",)):
+                continue
+            if not named or _related(format_, named[0]):
                 return (named or [format_])[0], Location(root, _inner(path, root))
+            if root == path:
+                raise FormatError(
+                    f"{path} is named as {format_.title}, but {named[0].title} is asked for",
+                    "a name and a format that agree",
+                    "Change one of them",
+                )
     if named:
         return named[0], Location(path)
     raise FormatError(

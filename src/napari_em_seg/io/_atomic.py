@@ -2,9 +2,11 @@
 
 import hashlib
 import os
+import platform
 import re
 import shutil
 import time
+import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -15,7 +17,8 @@ from napari_em_seg.errors import EmSegError, SourceNotFoundError, SourcePermissi
 
 __all__ = ["already_there", "atomic"]
 
-_LONG_NAME = 200  # bytes
+_HOST = re.sub(r"\W+", "_", platform.node())[:40] or "host"
+_LONG_NAME = 120  # bytes
 
 
 @contextmanager
@@ -29,11 +32,12 @@ def atomic(target: Path, *, overwrite: bool = False) -> Iterator[Path]:
         _refuse_existing(target)
     with _clear_write_errors(target):
         _remove_leftovers(target)
-        partial = target.with_name(f"{_hidden(target)}.partial-{os.getpid()}")
+        partial = target.with_name(f"{_hidden(target)}.partial-{_writer_name()}")
         try:
             yield partial
             _sync(partial)
-            _refuse_existing(target) if not overwrite else None
+            if not overwrite:
+                _refuse_existing(target)
             _replace(partial, target)
         except BaseException:
             _remove_for_good(partial)
@@ -51,6 +55,12 @@ def _clear_write_errors(target: Path) -> Iterator[None]:
             f"Writing {target} is not permitted", "a folder that you may write to", "Choose another folder"
         ) from error
     except FileNotFoundError as error:
+        if target.parent.is_dir():
+            raise EmSegError(
+                f"Writing {target} failed: a file vanished while it was written, or the folder takes none",
+                "an ordinary folder that nobody else cleans up",
+                "Write again, or choose another folder",
+            ) from error
         raise SourceNotFoundError(
             f"The folder {target.parent} does not exist",
             "an existing folder to write into",
@@ -86,12 +96,17 @@ def _hidden(target: Path) -> str:
     return f".{name}"
 
 
+def _writer_name() -> str:
+    """Tell one write from all others: on other computers, in other processes, in other threads."""
+    return f"{_HOST}-{os.getpid()}-{uuid.uuid4().hex[:8]}"
+
+
 def _replace(partial: Path, target: Path) -> None:
     """Rename; what is in the way of a folder, or is one, is moved aside first."""
     if not target.exists() or not (target.is_dir() or partial.is_dir()):
         partial.replace(target)
         return
-    old = target.with_name(f"{_hidden(target)}.replaced-{os.getpid()}")
+    old = target.with_name(f"{_hidden(target)}.replaced-{_writer_name()}")
     target.rename(old)
     try:
         partial.rename(target)
@@ -102,11 +117,11 @@ def _replace(partial: Path, target: Path) -> None:
 
 
 def _remove_leftovers(target: Path) -> None:
-    """Remove what dead processes left; put back a folder that one had moved aside."""
-    pattern = re.compile(re.escape(_hidden(target)) + r"\.(partial|replaced)-(\d+)")
+    """Remove what dead processes of this computer left; put back a folder that one had moved aside."""
+    pattern = re.compile(re.escape(_hidden(target)) + rf"\.(partial|replaced)-{re.escape(_HOST)}-(\d+)-\w+")
     for path in target.parent.iterdir():
         match = pattern.fullmatch(path.name)
-        if not match or (int(match[2]) != os.getpid() and psutil.pid_exists(int(match[2]))):
+        if not match or psutil.pid_exists(int(match[2])):
             continue
         if match[1] == "replaced" and not target.exists():
             path.rename(target)
@@ -118,7 +133,7 @@ def _sync(path: Path) -> None:
     """Let the bytes reach the disk before the name does."""
     for file in path.rglob("*") if path.is_dir() else (path,):
         if file.is_file():
-            with file.open("rb") as stream:
+            with file.open("r+b") as stream:  # Windows syncs only what may be written
                 os.fsync(stream.fileno())
 
 

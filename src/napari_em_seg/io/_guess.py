@@ -16,6 +16,15 @@ _LABEL_WORDS = frozenset(
 )
 
 _NM = {
+    "angstroms": 0.1,
+    "ångström": 0.1,
+    "nanometres": 1.0,
+    "micrometres": 1e3,
+    "millimeters": 1e6,
+    "millimetres": 1e6,
+    "meters": 1e9,
+    "metres": 1e9,
+    "metre": 1e9,
     "angstrom": 0.1,
     "Å": 0.1,
     "picometer": 1e-3,
@@ -57,7 +66,7 @@ def unit_in_nm(unit: Any) -> float | None:
     if not isinstance(unit, str):
         return None
     unit = unit.strip().replace("\\u00B5", "µ")  # ImageJ writes the letter as its number
-    return _NM.get(unit) or _NM.get(unit.lower())
+    return _NM.get(unit) or (_NM.get(unit.lower()) if len(unit) > 2 else None)  # Mm is not mm
 
 
 def to_nm(sizes: Any, units: Any) -> VoxelSize | None:

@@ -1,5 +1,6 @@
 """HDF5: any dataset by its path, and the CREMI layout (volumes/raw, volumes/labels/neuron_ids)."""
 
+import logging
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -19,6 +20,8 @@ from napari_em_seg.io._write import chunk_shape, write_slabs
 from napari_em_seg.volume import Kind, Progress, Volume, VoxelSize
 
 __all__ = ["DEFAULT_PATHS", "find", "recognises", "write"]
+
+_log = logging.getLogger(__name__)
 
 DEFAULT_PATHS: dict[Kind, str] = {"image": "volumes/raw", "labels": "volumes/labels/neuron_ids"}
 
@@ -55,6 +58,8 @@ def _found(location: Location, dataset: Any) -> Found:
 
 
 def _open(location: Location, dataset: Any, kind: Kind) -> Volume:
+    if np.any(dataset.attrs.get("offset", 0)):
+        _log.warning("%s has an offset (%s), which is not used", location, dataset.attrs["offset"])
     data = LazyArray(dataset.shape, dataset.dtype, lambda block: dataset[block], str(location))
     return Volume(data, _voxel_size(dataset), location.name, str(location), kind)
 
@@ -100,7 +105,6 @@ def _write_dataset(volume: Volume, file: Any, inner: str, progress: Progress) ->
     dataset.attrs["kind"] = volume.kind
     if volume.voxel_size_nm is not None:
         dataset.attrs["resolution"] = np.asarray(volume.voxel_size_nm)
-        dataset.attrs["offset"] = np.zeros(3)
     write_slabs(volume, dataset, progress)
 
 

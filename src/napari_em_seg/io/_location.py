@@ -62,6 +62,8 @@ def absolute(path: str | os.PathLike[str]) -> Path:
 
 def locate(source: str | os.PathLike[str]) -> Location:
     """Split a path into the outermost container that holds it, and the path inside."""
+    if not str(source).strip():
+        raise SourceNotFoundError("The path is empty", "a file or folder", "Name the one to open")
     whole = absolute(source)
     with clear_read_errors(str(source)):
         there = next(path for path in (whole, *whole.parents) if _is_there(path))

@@ -27,8 +27,10 @@ def recognises(path: Path) -> bool:
     """Whether it is a folder with N5 metadata, or a folder of folders that is named as N5."""
     if not path.is_dir():
         return False
-    is_named = path.suffix == ".n5" and any(child.is_dir() for child in path.iterdir())
-    return is_named or (path / "attributes.json").is_file()
+    if path.suffix == ".n5" and any(child.is_dir() for child in path.iterdir()):
+        return True
+    attributes = path / "attributes.json"
+    return attributes.is_file() and any(mark in attributes.read_bytes() for mark in (b'"n5"', b'"dimensions"'))
 
 
 def find(location: Location) -> list[Found]:

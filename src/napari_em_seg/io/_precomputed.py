@@ -19,7 +19,6 @@ from napari_em_seg.volume import Kind, Progress, Volume, VoxelSize
 __all__ = ["find", "recognises", "write"]
 
 _DRIVER = "neuroglancer_precomputed"
-_ERRORS = (ValueError, RuntimeError, KeyError, IndexError, TypeError)
 _IMAGE_DTYPES = ("uint8", "uint16", "uint32", "uint64", "float32")
 _LABEL_DTYPES = ("uint8", "uint16", "uint32", "uint64")
 
@@ -28,6 +27,14 @@ def recognises(path: Path) -> bool:
     """Whether it is a folder with a file ``info`` that lists scales."""
     info = path / "info"
     return path.is_dir() and info.is_file() and b'"scales"' in info.read_bytes()
+
+
+def holds_only_scales(path: Path) -> bool:
+    """Whether a folder holds nothing but the volume, so that nothing else is lost with it."""
+    with clear_read_errors(str(path)):
+        scales = json.loads((path / "info").read_text("utf-8"))["scales"]
+        known = {"info", "provenance", *(str(scale["key"]).split("/")[0] for scale in scales)}
+    return all(child.name in known for child in path.iterdir())
 
 
 def find(location: Location) -> list[Found]:

@@ -4,6 +4,7 @@ import logging
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass
 from pathlib import Path
 from threading import Lock
@@ -64,29 +65,31 @@ def open_tiff(path: Path) -> tifffile.TiffFile:
     return file
 
 
+_heard: ContextVar[list[str] | None] = ContextVar("complaints of tifffile", default=None)
+
+
 @contextmanager
 def _complaints() -> Iterator[list[str]]:
-    """Collect what tifffile logs as errors, instead of letting it print them."""
-    handler = _Complaints()
-    logger = logging.getLogger("tifffile")
-    was_propagating, logger.propagate = logger.propagate, False
-    logger.addHandler(handler)
+    """Collect what tifffile logs as errors in this thread, instead of letting it print them."""
+    messages: list[str] = []
+    token = _heard.set(messages)
     try:
-        yield handler.messages
+        yield messages
     finally:
-        logger.removeHandler(handler)
-        logger.propagate = was_propagating
+        _heard.reset(token)
 
 
-class _Complaints(logging.Handler):
-    """Collects what tifffile logs as an error."""
+def _hear(record: logging.LogRecord) -> bool:
+    """Keep a complaint for whoever listens in this thread; without a listener it goes its usual way."""
+    messages = _heard.get()
+    if messages is None:
+        return True
+    if record.levelno >= logging.ERROR:
+        messages.append(record.getMessage())
+    return False
 
-    def __init__(self) -> None:
-        super().__init__(logging.ERROR)
-        self.messages: list[str] = []
 
-    def emit(self, record: logging.LogRecord) -> None:
-        self.messages.append(record.getMessage())
+logging.getLogger("tifffile").addFilter(_hear)
 
 
 def _last_byte(page: Any) -> int:

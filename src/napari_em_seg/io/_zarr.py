@@ -15,7 +15,7 @@ from napari_em_seg.io._location import Location, clear_read_errors
 from napari_em_seg.io._tensorstore import lazy, open_store
 from napari_em_seg.volume import Kind, Volume, VoxelSize
 
-__all__ = ["DRIVERS", "Version", "find", "recognises", "zarr_version"]
+__all__ = ["DRIVERS", "Version", "find", "holds_only_nodes", "recognises", "zarr_version"]
 
 Version = Literal[2, 3]
 DRIVERS: dict[Version, str] = {2: "zarr", 3: "zarr3"}
@@ -28,6 +28,18 @@ def recognises(path: Path) -> bool:
         return False
     folders = (path, *_subfolders(path)) if path.suffix == ".zarr" else (path,)
     return any((folder / mark).is_file() for folder in folders for mark in _MARKS)
+
+
+def holds_only_nodes(path: Path) -> bool:
+    """Whether a folder holds nothing but Zarr groups and arrays, so that nothing else is lost with it."""
+    if zarr_version(path) is None:
+        return False
+    if _metadata(path)[0] == "array":
+        return True
+    metadata = {*_MARKS, ".zattrs", ".zmetadata"}
+    return all(
+        holds_only_nodes(child) if child.is_dir() else child.name in metadata for child in path.iterdir()
+    )
 
 
 def zarr_version(folder: Path) -> Version | None:

@@ -38,7 +38,7 @@ class PairCounter:
         return rows
 
 
-@njit(nogil=True)
+@njit(nogil=True, cache=True)
 def _count(
     first: NDArray[Any], second: NDArray[Any], keep: NDArray[np.bool_], cells: Cells, used: int
 ) -> tuple[Cells, int]:
@@ -63,7 +63,7 @@ def _count(
     return cells, used
 
 
-@njit(nogil=True)
+@njit(nogil=True, cache=True)
 def _slot(cells: Cells, a: np.uint64, b: np.uint64) -> np.uint64:
     """Return the row that holds the pair, or the free one where it belongs (a count of zero is free)."""
     last = np.uint64(len(cells) - 1)
@@ -75,7 +75,7 @@ def _slot(cells: Cells, a: np.uint64, b: np.uint64) -> np.uint64:
     return slot
 
 
-@njit(nogil=True)
+@njit(nogil=True, cache=True)
 def _grown(cells: Cells) -> Cells:
     """Return a table with the same pairs and twice the room."""
     larger = np.zeros((2 * len(cells), 3), np.uint64)

@@ -14,8 +14,9 @@ __all__ = ["intensity_watershed"]
 def intensity_watershed(raw: NDArray[Any], sigma: float = 3.0, depth: float = 0.2) -> NDArray[np.int32]:
     """Segment a stack of slices by smoothing and a watershed, without learning anything.
 
-    Membranes are dark, so each slice is smoothed (Gaussian, ``sigma`` in pixels), turned over, and
-    flooded from its H-minima; basins of neighbouring slices that overlap belong together.
+    Membranes are dark, so each slice is smoothed (Gaussian, ``sigma`` in pixels) and turned over. The
+    H-minima of each slice, joined where they overlap in neighbouring slices, are the markers from which
+    the whole stack is flooded at once.
 
     Parameters
     ----------
@@ -26,8 +27,9 @@ def intensity_watershed(raw: NDArray[Any], sigma: float = 3.0, depth: float = 0.
     depth
         How much deeper than its surroundings a basin has to be, as a part of the grey value range.
     """
-    low, high = np.percentile(raw[:: max(1, len(raw) // 8)], (1, 99))
-    scaled = (raw.astype(np.float32) - low) / max(high - low, 1e-6)
+    grey = raw.astype(np.float32)
+    low, high = (np.float32(level) for level in np.percentile(grey[:: max(1, len(raw) // 8)], (1, 99)))
+    scaled = (grey - low) / max(high - low, np.float32(1e-6))
     height = 1 - ndimage.gaussian_filter(scaled, (0, sigma, sigma))
     basins = np.stack([h_minima(plane, depth) for plane in height])
     markers, _ = ndimage.label(basins)

@@ -8,7 +8,15 @@ from napari_em_seg.errors import DataError
 from napari_em_seg.io import to_nm
 from napari_em_seg.volume import AXES, Volume, VoxelSize
 
-__all__ = ["UNKNOWN_SIZE", "LayerData", "to_layer_data", "to_volume", "voxel_size_options"]
+__all__ = [
+    "UNKNOWN_SIZE",
+    "LayerData",
+    "fits_memory",
+    "to_layer_data",
+    "to_volume",
+    "voxel_size_options",
+    "without_remark",
+]
 
 LayerData = tuple[Any, dict[str, Any], str]
 
@@ -27,13 +35,34 @@ def to_layer_data(volume: Volume) -> LayerData:
         **voxel_size_options(volume.voxel_size_nm),
     }
     if volume.kind == "labels":
-        data = np.asarray(volume) if volume.nbytes < _LOAD_LABELS_BELOW else volume
+        data = np.asarray(volume) if fits_memory(volume) else volume
         if data.dtype == bool:
             data = np.asarray(data).view(np.uint8)
         return data, options, "labels"
+    limits = _contrast_limits(volume)
+    if limits:
+        options["contrast_limits"] = limits
     if volume.pyramid:
         return [volume, *volume.pyramid], {**options, "multiscale": True}, "image"
     return volume, {**options, "multiscale": False}, "image"
+
+
+def fits_memory(volume: Volume) -> bool:
+    """Whether labels are loaded, as painting needs them."""
+    return volume.nbytes < _LOAD_LABELS_BELOW
+
+
+def _contrast_limits(volume: Volume) -> tuple[float, float] | None:
+    """Stretch the contrast of masks: napari shows 8 bits from 0 to 255, where 1 is black."""
+    if volume.dtype.kind == "f":
+        return None
+    highest = float(volume[len(volume) // 2].max())
+    return (0.0, 1.0) if highest <= 1 else None
+
+
+def without_remark(name: str) -> str:
+    """Take the remark on the unknown voxel size off a layer's name, wherever napari put a number."""
+    return name.replace(UNKNOWN_SIZE, "")
 
 
 def voxel_size_options(voxel_size_nm: VoxelSize | None) -> dict[str, Any]:
@@ -47,7 +76,7 @@ def to_volume(data: Any, options: dict[str, Any], layer_type: str) -> Volume:
     """Turn a layer's data and options into a volume, as napari hands them to a writer."""
     if options.get("multiscale") or isinstance(data, list | tuple):
         data = data[0]
-    name = str(options.get("name", layer_type)).removesuffix(UNKNOWN_SIZE)
+    name = without_remark(str(options.get("name", layer_type)))
     if np.ndim(data) != 3:
         raise DataError(
             f"The layer {name!r} has {np.ndim(data)} axes",

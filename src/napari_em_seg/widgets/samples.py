@@ -44,4 +44,8 @@ def cremi() -> list[LayerData]:
 
 
 def _local(name: str) -> list[LayerData]:
-    return [to_layer_data(volume) for volume in open_data_set(name)]
+    """Open a data set; maps beside the image are there, but do not hide it."""
+    layers = [to_layer_data(volume) for volume in open_data_set(name)]
+    for _, options, layer_type in layers[1:]:
+        options["visible"] = layer_type == "labels"
+    return layers

@@ -2,14 +2,13 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import Any
 
 from napari_em_seg import io
 from napari_em_seg.errors import EmSegError
+from napari_em_seg.volume import Volume
 from napari_em_seg.widgets.layers import LayerData, to_volume
-
-if TYPE_CHECKING:
-    from napari_em_seg.volume import Volume
 
 __all__ = ["write_image", "write_labels", "write_layers"]
 
@@ -35,23 +34,39 @@ def write_labels(path: str, data: Any, options: dict[str, Any]) -> list[str]:
 
 def _write(path: str, data: Any, options: dict[str, Any], layer_type: str) -> list[str]:
     with _shown_by_napari():
-        io.write_volume(to_volume(data, options, layer_type), path, overwrite=True)
+        volume = to_volume(data, options, layer_type)
+        io.write_volume(volume, _member(path, volume) if io.is_container(path) else path, overwrite=True)
     return [path]
 
 
+def _member(path: str, volume: Volume) -> str:
+    """Say where in a container a layer belongs: where it came from, else under its name."""
+    inside = Path(volume.source).as_posix().removeprefix(f"{Path(path).absolute().as_posix()}/")
+    return f"{path}/{_clean(volume.name) if inside == Path(volume.source).as_posix() else inside}"
+
+
 def write_layers(path: str, layers: list[LayerData]) -> list[str]:
-    """Save several layers into one container, under their names."""
+    """Save several layers into one container; what is in it already stays, but for what they replace."""
     volumes: dict[str, Volume] = {}
     with _shown_by_napari():
         for layer in layers:
             volume = to_volume(*layer)
             volumes[_free_name(volume.name, volumes)] = volume
-        io.write_volumes(volumes, path, overwrite=True)
+        if not io.is_container(path):
+            io.write_volumes(volumes, path)
+            return [path]
+        for name, volume in volumes.items():
+            inside = _member(path, volume)
+            io.write_volume(volume, inside if volume.source else f"{path}/{name}", overwrite=True)
     return [path]
 
 
+def _clean(name: str) -> str:
+    return "".join(c if c.isalnum() or c in "-_. " else "_" for c in name).strip(" .") or "layer"
+
+
 def _free_name(name: str, taken: dict[str, Any]) -> str:
-    clean = "".join(c if c.isalnum() or c in "-_. " else "_" for c in name).strip(" .") or "layer"
+    clean = _clean(name)
     number, free = 1, clean
     while free in taken:
         number += 1
