@@ -1,0 +1,34 @@
+"""What the documentation shows of the command line is what the program says."""
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+PAGE = Path(__file__).parents[1] / "docs" / "command-line.md"
+USAGES = re.findall(r"```text\n(Usage: napari-em-seg .*?)```", PAGE.read_text("utf-8"), re.S)
+
+
+def command_of(usage: str) -> list[str]:
+    match = re.match(r"Usage: napari-em-seg ([a-z]*)", usage)
+    return [match[1]] if match and match[1] else []
+
+
+def said(command: list[str]) -> str:
+    environment = {**os.environ, "COLUMNS": "80", "TERM": "dumb"}
+    program = [sys.executable, "-m", "napari_em_seg", *command, "--help"]
+    result = subprocess.run(program, capture_output=True, text=True, check=True, env=environment)
+    return result.stdout.replace("python -m napari_em_seg", "napari-em-seg")
+
+
+@pytest.mark.parametrize("usage", USAGES, ids=[" ".join(command_of(usage)) or "all" for usage in USAGES])
+def test_help_is_as_printed(usage: str) -> None:
+    assert usage.split() == said(command_of(usage)).split()
+
+
+def test_every_command_has_its_help_in_the_docs() -> None:
+    listed = re.findall(r"^  ([a-z]+)  ", said([]).partition("Commands:")[2], re.M)
+    assert sorted(listed) == sorted(" ".join(command_of(usage)) for usage in USAGES if command_of(usage))
