@@ -121,6 +121,21 @@ def test_two_writers_of_one_target_end_with_one_whole_volume(tmp_path, suffix):
     assert [path.name for path in tmp_path.iterdir()] == [target.name]
 
 
+@pytest.mark.parametrize("shape", [(5, 6, 7, 1), (1, 5, 6, 7), (1, 5, 6, 7, 1)])
+def test_a_single_channel_or_time_point_is_no_axis(tmp_path, numbers, shape):
+    """As ilastik exports its maps."""
+    zarr = pytest.importorskip("zarr")
+    data = numbers(shape)
+    with h5py.File(tmp_path / "a.h5", "w") as file:
+        file["exported_data"] = data
+    zarr.create_array(tmp_path / "a.zarr", data=data)
+    for name in ("a.h5", "a.zarr"):
+        volume = open_volume(tmp_path / name)
+        assert volume.shape == (5, 6, 7)
+        np.testing.assert_array_equal(volume[:], data.reshape(5, 6, 7))
+        np.testing.assert_array_equal(volume[2, 1:4, ::2], data.reshape(5, 6, 7)[2, 1:4, ::2])
+
+
 def test_an_empty_path_is_not_the_working_folder():
     with pytest.raises(SourceNotFoundError, match="empty"):
         open_volume("")

@@ -14,7 +14,7 @@ import numpy as np
 from napari_em_seg.io._atomic import already_there, atomic
 from napari_em_seg.io._found import Found, nothing_inside
 from napari_em_seg.io._guess import guess_kind, to_nm
-from napari_em_seg.io._lazy import LazyArray
+from napari_em_seg.io._lazy import LazyArray, index_of, without_single_axes
 from napari_em_seg.io._location import Location, clear_read_errors
 from napari_em_seg.io._write import chunk_shape, write_slabs
 from napari_em_seg.volume import Kind, Progress, Volume, VoxelSize
@@ -53,14 +53,19 @@ def _dataset_paths(group: Any) -> list[str]:
 
 def _found(location: Location, dataset: Any) -> Found:
     kind = guess_kind(location.inner, dataset.dtype, dataset.attrs.get("kind"))
-    shape = dataset.shape or ()
+    shape = tuple(dataset.shape or ())
+    shape = tuple(shape[axis] for axis in without_single_axes(shape))
     return Found(location, shape, dataset.dtype, kind, lambda kind: _open(location, dataset, kind))
 
 
 def _open(location: Location, dataset: Any, kind: Kind) -> Volume:
     if np.any(dataset.attrs.get("offset", 0)):
         _log.warning("%s has an offset (%s), which is not used", location, dataset.attrs["offset"])
-    data = LazyArray(dataset.shape, dataset.dtype, lambda block: dataset[block], str(location))
+    axes = without_single_axes(dataset.shape)
+    shape = tuple(dataset.shape[axis] for axis in axes)
+    data = LazyArray(
+        shape, dataset.dtype, lambda block: dataset[index_of(block, axes, dataset.ndim)], str(location)
+    )
     return Volume(data, _voxel_size(dataset), location.name, str(location), kind)
 
 

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from napari_em_seg.io._location import clear_read_errors
 
-__all__ = ["Block", "LazyArray", "loaded"]
+__all__ = ["Block", "LazyArray", "index_of", "loaded", "without_single_axes"]
 
 Block = tuple[slice, slice, slice]
 
@@ -105,6 +105,26 @@ def _whole_number(part: Any) -> int:
     if isinstance(part, bool | np.bool_) or not hasattr(part, "__index__"):
         raise IndexError(f"{part!r} is no index; whole numbers, slices and an ellipsis are")
     return operator.index(part)
+
+
+def without_single_axes(shape: tuple[int, ...]) -> tuple[int, ...]:
+    """Say which axes to keep of an array whose further axes have length 1: one channel, one time point.
+
+    >>> without_single_axes((1, 5, 64, 64, 1))
+    (1, 2, 3)
+    """
+    axes = list(range(len(shape)))
+    while len(axes) > 3 and shape[axes[-1]] == 1:
+        axes.pop()
+    while len(axes) > 3 and shape[axes[0]] == 1:
+        axes.pop(0)
+    return tuple(axes)
+
+
+def index_of(block: tuple[slice, ...], axes: tuple[int, ...], ndim: int) -> tuple[slice | int, ...]:
+    """Write a block of the kept axes as an index into all of them."""
+    at = dict(zip(axes, block, strict=True))
+    return tuple(at.get(axis, 0) for axis in range(ndim))
 
 
 def loaded(array: NDArray[Any], where: str) -> LazyArray:

@@ -11,6 +11,7 @@ import numpy as np
 from napari_em_seg.errors import DataError, EmSegError, FormatError
 from napari_em_seg.io._found import Found, nothing_inside
 from napari_em_seg.io._guess import guess_kind, to_nm
+from napari_em_seg.io._lazy import index_of, without_single_axes
 from napari_em_seg.io._location import Location, clear_read_errors
 from napari_em_seg.io._tensorstore import lazy, open_store
 from napari_em_seg.volume import Kind, Volume, VoxelSize
@@ -122,6 +123,8 @@ def _found_array(location: Location, attributes: dict[str, Any]) -> Found:
             "Choose another array",
         )
         return _found_other(location, (), object, refusal)
+    axes = without_single_axes(store.shape)
+    store = store[index_of((slice(None),) * len(axes), axes, store.ndim)]
     sizes = attributes.get("resolution", attributes.get("voxel_size"))
     voxel_size = to_nm(sizes, attributes.get("units", ("nm",) * 3))
     dtype = store.dtype.numpy_dtype or np.dtype(object)
