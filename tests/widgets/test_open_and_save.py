@@ -148,6 +148,17 @@ def test_painting_and_saving_loses_nothing_else_in_the_file(viewer: napari.Viewe
         assert_array_equal(file["annotations/notes"], np.arange(3))
 
 
+def test_a_duplicated_layer_is_saved_beside_its_original(viewer: napari.Viewer, cremi_file: Path) -> None:
+    viewer.open(cremi_file, plugin=PLUGIN)
+    labels = viewer.layers["neuron_ids"]
+    original = labels.data.copy()
+    metadata = {"scale": labels.scale, "units": labels.units, "metadata": labels.metadata}
+    viewer.add_labels(np.full_like(original, 9), name="copy", **metadata)
+    viewer.layers.save(str(cremi_file), plugin=PLUGIN)
+    assert_array_equal(open_volume(cremi_file / "volumes/labels/neuron_ids", "labels")[:], original)
+    assert (open_volume(cremi_file / "copy", "labels")[:] == 9).all()
+
+
 def test_saving_one_layer_into_a_zarr_keeps_the_other(viewer: napari.Viewer, tmp_path: Path) -> None:
     volumes = {"raw": Volume(np.ones((3, 9, 9), np.uint8)), "ids": Volume(np.ones((3, 9, 9), np.uint32))}
     write_volumes(volumes, tmp_path / "a.zarr")

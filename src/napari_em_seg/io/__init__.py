@@ -30,9 +30,16 @@ __all__ = [
 ]
 
 
+def _is_never_replaced(path: Path) -> bool:
+    return False
+
+
 @dataclass(frozen=True)
 class Format:
-    """A file format: how its files are recognised, listed and written."""
+    """A file format: how its files are recognised, listed and written.
+
+    ``holds_nothing_else`` says of a folder whether only the format's own would be lost with it.
+    """
 
     name: str
     title: str
@@ -42,6 +49,7 @@ class Format:
     write: Callable[..., None]
     is_folder: bool = False
     holds_many: bool = False
+    holds_nothing_else: Callable[[Path], bool] = _is_never_replaced
 
 
 _tiff_reading = (_tiff.recognises, _tiff.find)
@@ -61,10 +69,46 @@ FORMATS = (
         _hdf5.write,
         holds_many=True,
     ),
-    Format("ome-zarr", "OME-Zarr 0.5", (".ome.zarr", ".zarr"), *_zarr_reading, _zarr_write, True, True),
-    Format("ome-zarr-0.4", "OME-Zarr 0.4", (), *_zarr_reading, partial(_zarr_write, version=2), True, True),
-    Format("zarr3", "Zarr 3", (), *_zarr_reading, partial(_zarr_write, ome=False), True, True),
-    Format("zarr2", "Zarr 2", (), *_zarr_reading, partial(_zarr_write, version=2, ome=False), True, True),
+    Format(
+        "ome-zarr",
+        "OME-Zarr 0.5",
+        (".ome.zarr", ".zarr"),
+        *_zarr_reading,
+        _zarr_write,
+        True,
+        True,
+        _zarr.holds_only_nodes,
+    ),
+    Format(
+        "ome-zarr-0.4",
+        "OME-Zarr 0.4",
+        (),
+        *_zarr_reading,
+        partial(_zarr_write, version=2),
+        True,
+        True,
+        _zarr.holds_only_nodes,
+    ),
+    Format(
+        "zarr3",
+        "Zarr 3",
+        (),
+        *_zarr_reading,
+        partial(_zarr_write, ome=False),
+        True,
+        True,
+        _zarr.holds_only_nodes,
+    ),
+    Format(
+        "zarr2",
+        "Zarr 2",
+        (),
+        *_zarr_reading,
+        partial(_zarr_write, version=2, ome=False),
+        True,
+        True,
+        _zarr.holds_only_nodes,
+    ),
     Format("n5", "N5", (".n5",), _n5.recognises, _n5.find, _n5.write, True, True),
     Format(
         "precomputed",
@@ -74,9 +118,28 @@ FORMATS = (
         _precomputed.find,
         _precomputed.write,
         is_folder=True,
+        holds_nothing_else=_precomputed.holds_only_scales,
     ),
-    Format("png-slices", "folder of PNG slices", (".slices",), *_slices_reading, _slices.write, True),
-    Format("tiff-slices", "folder of TIFF slices", (), *_slices_reading, _slices.write_tiff, True),
+    Format(
+        "png-slices",
+        "folder of PNG slices",
+        (".slices",),
+        *_slices_reading,
+        _slices.write,
+        True,
+        False,
+        _slices.holds_only_slices,
+    ),
+    Format(
+        "tiff-slices",
+        "folder of TIFF slices",
+        (),
+        *_slices_reading,
+        _slices.write_tiff,
+        True,
+        False,
+        _slices.holds_only_slices,
+    ),
 )
 """All formats; where several could be meant by a suffix, the first."""
 
@@ -321,15 +384,7 @@ def _may_touch(path: Path, there: Format | None, format_: Format, adds: bool) ->
         return format_.is_folder and not any(path.iterdir())
     if adds or format_.find is _n5.find:  # N5 always adds
         return there.find is format_.find
-    return format_.is_folder and _holds_only_volumes(path, there)
-
-
-def _holds_only_volumes(path: Path, there: Format) -> bool:
-    if there.find is _slices.find:
-        return _slices.holds_only_slices(path)
-    if there.find is _precomputed.find:
-        return _precomputed.holds_only_scales(path)
-    return _zarr.holds_only_nodes(path)
+    return format_.is_folder and there.holds_nothing_else(path)
 
 
 def _format_of(path: Path, name: str | None) -> tuple[Format, Location]:

@@ -1,6 +1,5 @@
 """N5, whose files count axes x, y, z."""
 
-import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -8,9 +7,10 @@ from typing import Any
 import numpy as np
 
 from napari_em_seg.io._atomic import atomic
-from napari_em_seg.io._found import Found, nothing_inside
+from napari_em_seg.io._folders import find_below, read_json, subfolders, write_json
+from napari_em_seg.io._found import Found
 from napari_em_seg.io._guess import guess_kind, to_nm
-from napari_em_seg.io._location import Location, clear_read_errors, split_at_missing
+from napari_em_seg.io._location import Location, split_at_missing
 from napari_em_seg.io._tensorstore import Target, lazy, open_store
 from napari_em_seg.io._write import chunk_shape, require_dtype, write_slabs
 from napari_em_seg.volume import Progress, Volume, VoxelSize
@@ -35,10 +35,7 @@ def recognises(path: Path) -> bool:
 
 def find(location: Location) -> list[Found]:
     """List the arrays at and below the location."""
-    with clear_read_errors(str(location)):
-        if not location.full_path.is_dir():
-            raise nothing_inside(location, (f.location.inner for f in _walk(Location(location.path))))
-        return list(_walk(location))
+    return find_below(location, _walk)
 
 
 def _walk(location: Location) -> Iterator[Found]:
@@ -47,16 +44,13 @@ def _walk(location: Location) -> Iterator[Found]:
     if "dimensions" in attributes:
         yield _found(location, attributes)
         return
-    for child in sorted(p for p in folder.iterdir() if p.is_dir() and not p.name.startswith(".")):
+    for child in subfolders(folder):
         yield from _walk(location / child.name)
 
 
 def _attributes(folder: Path) -> dict[str, Any]:
     path = folder / "attributes.json"
-    if not path.is_file():
-        return {}
-    with clear_read_errors(str(path)):
-        return dict(json.loads(path.read_text("utf-8")))
+    return read_json(path) if path.is_file() else {}
 
 
 def _found(location: Location, attributes: dict[str, Any]) -> Found:
@@ -92,7 +86,7 @@ def write(volume: Volume, location: Location, *, overwrite: bool = False, progre
         array = partial.joinpath(*inner.parts[1:])
         array.parent.mkdir(parents=True, exist_ok=True)
         if root == location.path.parent:
-            _dump(partial / "attributes.json", {"n5": "4.0.0"})
+            write_json(partial / "attributes.json", {"n5": "4.0.0"})
         metadata = {
             "blockSize": list(chunk_shape(volume.shape))[::-1],
             "compression": {"type": "gzip", "level": 4},
@@ -110,7 +104,3 @@ def write(volume: Volume, location: Location, *, overwrite: bool = False, progre
             shape=volume.shape[::-1],
         )
         write_slabs(volume, Target(store.T), progress)
-
-
-def _dump(path: Path, content: dict[str, Any]) -> None:
-    path.write_text(json.dumps(content, indent=1), "utf-8")

@@ -1,6 +1,5 @@
 """Zarr 2 and 3, and OME-Zarr 0.4 and 0.5 with their scales: reading."""
 
-import json
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -9,10 +8,11 @@ from typing import Any, Literal
 import numpy as np
 
 from napari_em_seg.errors import DataError, EmSegError, FormatError
-from napari_em_seg.io._found import Found, nothing_inside
+from napari_em_seg.io._folders import find_below, read_json, subfolders
+from napari_em_seg.io._found import Found
 from napari_em_seg.io._guess import guess_kind, to_nm
 from napari_em_seg.io._lazy import index_of, without_single_axes
-from napari_em_seg.io._location import Location, clear_read_errors
+from napari_em_seg.io._location import Location
 from napari_em_seg.io._tensorstore import lazy, open_store
 from napari_em_seg.volume import Kind, Volume, VoxelSize
 
@@ -27,7 +27,7 @@ def recognises(path: Path) -> bool:
     """Whether it is a folder with Zarr metadata, or one named so with such folders right below it."""
     if not path.is_dir():
         return False
-    folders = (path, *_subfolders(path)) if path.suffix == ".zarr" else (path,)
+    folders = (path, *subfolders(path)) if path.suffix == ".zarr" else (path,)
     return any((folder / mark).is_file() for folder in folders for mark in _MARKS)
 
 
@@ -52,10 +52,7 @@ def zarr_version(folder: Path) -> Version | None:
 
 def find(location: Location) -> list[Found]:
     """List arrays and OME multiscale images at and below the location."""
-    with clear_read_errors(str(location)):
-        if not location.full_path.is_dir():
-            raise nothing_inside(location, (f.location.inner for f in _walk(Location(location.path))))
-        return list(_walk(location))
+    return find_below(location, _walk)
 
 
 def _walk(location: Location) -> Iterator[Found]:
@@ -68,28 +65,19 @@ def _walk(location: Location) -> Iterator[Found]:
         yield _found_array(location, attributes)
         return
     levels = {str(dataset["path"]).split("/")[0] for dataset in scales["datasets"]} if scales else set()
-    for below in _subfolders(folder):
+    for below in subfolders(folder):
         if below.name not in levels:
             yield from _walk(location / below.name)
-
-
-def _subfolders(path: Path) -> list[Path]:
-    return sorted(p for p in path.iterdir() if p.is_dir() and not p.name.startswith("."))
 
 
 def _metadata(folder: Path) -> tuple[str, dict[str, Any]]:
     """Kind of node ("array" or "group") and attributes of a folder."""
     version = zarr_version(folder)
     if version == 3:
-        node = _json(folder / "zarr.json")
+        node = read_json(folder / "zarr.json")
         return str(node.get("node_type")), dict(node.get("attributes") or {})
-    attributes = _json(folder / ".zattrs") if (folder / ".zattrs").is_file() else {}
+    attributes = read_json(folder / ".zattrs") if (folder / ".zattrs").is_file() else {}
     return "array" if (folder / ".zarray").is_file() else "group", attributes
-
-
-def _json(path: Path) -> dict[str, Any]:
-    with clear_read_errors(str(path)):
-        return dict(json.loads(path.read_text("utf-8")))
 
 
 def _ome(attributes: dict[str, Any]) -> dict[str, Any]:

@@ -1,12 +1,12 @@
 """Zarr 2 and 3, and OME-Zarr 0.4 and 0.5 with their scales: writing."""
 
-import json
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from napari_em_seg.io._atomic import atomic
+from napari_em_seg.io._folders import write_json
 from napari_em_seg.io._location import Location, split_at_missing
 from napari_em_seg.io._pyramid import downsampled, pyramid_factors
 from napari_em_seg.io._tensorstore import Target, lazy, open_store
@@ -47,15 +47,11 @@ def write(
 def _write_group(folder: Path, version: Version, attributes: dict[str, Any]) -> None:
     folder.mkdir(exist_ok=True)
     if version == 3:
-        _dump(folder / "zarr.json", {"zarr_format": 3, "node_type": "group", "attributes": attributes})
+        write_json(folder / "zarr.json", {"zarr_format": 3, "node_type": "group", "attributes": attributes})
         return
-    _dump(folder / ".zgroup", {"zarr_format": 2})
+    write_json(folder / ".zgroup", {"zarr_format": 2})
     if attributes:
-        _dump(folder / ".zattrs", attributes)
-
-
-def _dump(path: Path, content: dict[str, Any]) -> None:
-    path.write_text(json.dumps(content, indent=1), "utf-8")
+        write_json(folder / ".zattrs", attributes)
 
 
 def _plain_attributes(volume: Volume) -> dict[str, Any]:
@@ -82,7 +78,7 @@ def _write_array(
         shape=volume.shape,
     )
     if version == 2 and attributes:
-        _dump(folder / ".zattrs", attributes)
+        write_json(folder / ".zattrs", attributes)
     write_slabs(volume, Target(store), progress)
 
 

@@ -55,9 +55,13 @@ def write_layers(path: str, layers: list[LayerData]) -> list[str]:
         if not io.is_container(path):
             io.write_volumes(volumes, path)
             return [path]
+        taken: set[str] = set()
         for name, volume in volumes.items():
             inside = _member(path, volume)
-            io.write_volume(volume, inside if volume.source else f"{path}/{name}", overwrite=True)
+            if not volume.source or inside in taken:  # a duplicated layer names the source of its original
+                inside = f"{path}/{name}"
+            taken.add(inside)
+            io.write_volume(volume, inside, overwrite=True)
     return [path]
 
 
