@@ -20,6 +20,7 @@ __all__ = [
     "FORMATS",
     "Format",
     "check_target",
+    "check_volume_target",
     "find_volumes",
     "is_container",
     "open_volume",
@@ -337,6 +338,19 @@ def check_target(
     if location.path.exists() and not overwrite:
         raise already_there(str(location))
     _refuse_wrong_place(format_, location, inner_paths)
+
+
+def check_volume_target(
+    target: str | os.PathLike[str], format_name: str | None = None, *, overwrite: bool = False
+) -> None:
+    """Raise what `write_volume` would raise for its target, before the work that is to be written."""
+    format_, location = _format_of(absolute(target), format_name)
+    replaces_all = format_.find is _zarr.find and not location.inner
+    _refuse_wrong_place(format_, location, ("",) if replaces_all else ())
+    if overwrite or not location.path.exists():
+        return
+    if not location.inner or any(str(found.location) == str(location) for found in find_volumes(location.path)):
+        raise already_there(str(location))
 
 
 def _continued(progress: Progress, before: int, total: int) -> Progress:

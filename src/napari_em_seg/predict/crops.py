@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal, get_args
 
 import numpy as np
 import torch
@@ -15,15 +15,22 @@ from napari_em_seg.predict.tiling import Levels
 from napari_em_seg.predict.views import VIEWS, apply
 from napari_em_seg.volume import Volume
 
-__all__ = ["CropSampler", "LabelledVolume", "labelled"]
+__all__ = ["CropSampler", "LabelledVolume", "Zero", "labelled"]
+
+Zero = Literal["label", "boundary", "ignore"]
+"""What the id 0 means: a label like others (as in the DeepEM3D paper), boundary, or nobody knows."""
 
 
 @dataclass(frozen=True, eq=False)
 class LabelledVolume:
-    """An image with zero mean and unit deviation, and where its boundaries are (1), both in memory."""
+    """An image with zero mean and unit deviation, and where its boundaries are (1), both in memory.
+
+    Where ``known`` is false nothing is learned; None where everything is known.
+    """
 
     image: NDArray[np.float32]
     boundary: NDArray[np.uint8]
+    known: NDArray[np.bool_] | None = None
 
     def __post_init__(self) -> None:
         if self.image.shape != self.boundary.shape:
@@ -32,7 +39,7 @@ class LabelledVolume:
                 "labels of the same shape as the image",
                 "Give the labels that belong to this image, or cut both to the same part",
             )
-        share = float(self.boundary.mean())
+        share = float(self.boundary.mean() if self.known is None else self.boundary[self.known].mean())
         if not 0 < share < 1:
             raise DataError(
                 f"The labels are {'boundary' if share else 'object'} everywhere",
@@ -42,7 +49,11 @@ class LabelledVolume:
 
 
 def labelled(
-    raw: Volume, labels: Volume, kernel: Kernel | None = "l3", slices: slice = slice(None)
+    raw: Volume,
+    labels: Volume,
+    kernel: Kernel | None = "l3",
+    slices: slice = slice(None),
+    zero: Zero = "label",
 ) -> LabelledVolume:
     """Read an image and its labels.
 
@@ -55,11 +66,27 @@ def labelled(
         than 0 there.
     slices
         The slices to take, for instance those for training.
+    zero
+        What the id 0 means. With "boundary", thick membranes that are drawn as 0 are boundary inside too;
+        with "ignore", what is not labelled yet is left out.
     """
+    if zero not in get_args(Zero):
+        raise DataError(f"The id 0 is to mean {zero!r}", f"one of {', '.join(get_args(Zero))}", "Choose one")
+    if raw.shape != labels.shape:
+        raise DataError(
+            f"The image is {raw.shape} and its labels are {labels.shape} (z, y, x)",
+            "labels of the same shape as the image",
+            "Give the labels that belong to this image, or cut both to the same part",
+        )
     image, marks = raw[slices].astype(np.float32), labels[slices]
-    boundary = (marks != 0).astype(np.uint8) if kernel is None else boundary_labels(marks, kernel)
     mean, deviation = Levels(raw).of(0)  # those that prediction will use
-    return LabelledVolume((image - np.float32(mean)) / np.float32(deviation), boundary)
+    image = (image - np.float32(mean)) / np.float32(deviation)
+    if kernel is None:
+        return LabelledVolume(image, (marks != 0).astype(np.uint8))
+    boundary = boundary_labels(marks, kernel)
+    if zero == "boundary":
+        boundary |= marks == 0
+    return LabelledVolume(image, boundary, marks != 0 if zero == "ignore" else None)
 
 
 @dataclass(frozen=True, eq=False)
@@ -97,13 +124,14 @@ class CropSampler:
                     "Give a larger volume, or smaller crops",
                 )
 
-    def draw(self, rng: np.random.Generator) -> tuple[torch.Tensor, torch.Tensor]:
-        """Return images (batch, slices, side, side) and boundaries (batch, 1, side, side)."""
+    def draw(self, rng: np.random.Generator) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        """Return images (batch, slices, side, side), boundaries and what is known (batch, 1, side, side)."""
         sizes = np.array([volume.image.size for volume in self.volumes], float)
         chosen = rng.choice(len(self.volumes), self.batch_size, p=sizes / sizes.sum())
         crops = [self._crop(self.volumes[i], rng) for i in chosen]
         images, targets = (np.stack(parts) for parts in zip(*crops, strict=True))
-        return torch.from_numpy(images), torch.from_numpy(targets.astype(np.float32))
+        marks = torch.from_numpy(targets.astype(np.float32))
+        return torch.from_numpy(images), marks[:, :1], marks[:, 1:]
 
     def _crop(self, volume: LabelledVolume, rng: np.random.Generator) -> tuple[NDArray[Any], NDArray[Any]]:
         depth, height, width = volume.image.shape
@@ -111,7 +139,11 @@ class CropSampler:
         y, x = (int(rng.integers(n - self.side + 1)) for n in (height, width))
         part = np.s_[y : y + self.side, x : x + self.side]
         image = volume.image[(slice(z, z + self.n_slices), *part)]
-        target = volume.boundary[(slice(z + self.n_slices // 2, z + self.n_slices // 2 + 1), *part)]
+        centre = (z + self.n_slices // 2, *part)
+        target = np.ones((2, self.side, self.side), np.uint8)  # boundary, and whether that is known
+        target[0] = volume.boundary[centre]
+        if volume.known is not None:
+            target[1] = volume.known[centre]
         view = VIEWS[rng.integers(len(VIEWS))]
         image, target = augment(
             np.asarray(apply(view, image), np.float32), apply(view, target), rng, self.augmentation

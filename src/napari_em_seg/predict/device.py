@@ -147,10 +147,7 @@ class Runtime:
 
     def prepare(self, model: nn.Module) -> nn.Module:
         """Return a copy for inference on the device; the model given stays as and where it is."""
-        copied = copy.deepcopy(model).eval().requires_grad_(False).to(self.device)
-        for parameter in copied.parameters():
-            parameter.data = channels_last(parameter.data)
-        return copied
+        return lay_out(copy.deepcopy(model).eval().requires_grad_(False).to(self.device))
 
     def compiled(self, model: nn.Module) -> nn.Module:
         """Return the model compiled if that is wanted."""
@@ -180,6 +177,13 @@ def channels_last(x: torch.Tensor) -> torch.Tensor:
     """Lay a tensor of four or five axes out with channels last, which convolutions are fastest on."""
     formats = {4: torch.channels_last, 5: torch.channels_last_3d}
     return x.contiguous(memory_format=formats[x.dim()]) if x.dim() in formats else x
+
+
+def lay_out(model: nn.Module) -> nn.Module:
+    """Lay all kernels of a model out with channels last, in place, and return it."""
+    for parameter in model.parameters():
+        parameter.data = channels_last(parameter.data)
+    return model
 
 
 def free_memory(device: torch.device) -> int:

@@ -26,11 +26,12 @@ if TYPE_CHECKING:
     from napari_em_seg.predict.nets._net import BoundaryNet
 
 __all__ = [
+    "SUFFIX",
     "Card", "ModelFile", "bundled_folder", "find_models", "load_weights", "read_card", "resolve",
     "save_weights", "user_folder",
 ]  # fmt: skip
 
-_SUFFIX = ".safetensors"
+SUFFIX = ".safetensors"
 _VERSION = "1"
 _ARCHIVE_STARTS = (b"PK\x03\x04", b"\x80")  # torch.save since 1.6, and pickles
 _GET_AGAIN = "Get the file again, or the version of napari-em-seg that wrote it"
@@ -181,7 +182,7 @@ def find_models() -> list[ModelFile]:
     """
     found: dict[str, ModelFile] = {}
     for origin, folder in (("user", user_folder()), ("bundled", bundled_folder())):
-        for path in sorted(folder.glob(f"*{_SUFFIX}")):
+        for path in sorted(folder.glob(f"*{SUFFIX}")):
             try:
                 model = ModelFile(path, origin, read_card(path))  # type: ignore[arg-type]
             except EmSegError as error:
@@ -195,14 +196,14 @@ def resolve(name_or_path: str | Path) -> ModelFile:
     """Return the weights of that name, or in that file."""
     text = str(name_or_path)
     path = Path(name_or_path)
-    if isinstance(name_or_path, Path) or path.suffix == _SUFFIX or len(path.parts) > 1 or path.is_file():
+    if isinstance(name_or_path, Path) or path.suffix == SUFFIX or len(path.parts) > 1 or path.is_file():
         return ModelFile(path, "path", read_card(path))
     models = {model.name: model for model in find_models()}
     if text not in models:
         close = get_close_matches(text, models, n=1)
         raise SourceNotFoundError(
             f"There is no model named {text!r}",
-            f"one of {', '.join(models) or '(none are installed)'}, or a {_SUFFIX} file",
+            f"one of {', '.join(models) or '(none are installed)'}, or a {SUFFIX} file",
             f"Did you mean {close[0]}" if close else f"Put its file into {user_folder()}, or give its path",
         )
     return models[text]
@@ -227,7 +228,7 @@ def _metadata(path: Path) -> dict[str, str]:
         if start.startswith(_ARCHIVE_STARTS):
             raise FormatError(
                 f"{path} is a pickle, as torch.save writes it",
-                f"a {_SUFFIX} file",
+                f"a {SUFFIX} file",
                 "It is refused, since opening a pickle can run any program hidden in it; "
                 "convert it where you trust it, with save_weights",
             )
@@ -242,14 +243,14 @@ def _clear_read_errors(path: Path) -> Iterator[None]:
     except EmSegError:
         raise
     except (FileNotFoundError, NotADirectoryError) as error:
-        raise SourceNotFoundError(f"There is no file {path}", f"a {_SUFFIX} file",
+        raise SourceNotFoundError(f"There is no file {path}", f"a {SUFFIX} file",
                                   "Check the path") from error  # fmt: skip
     except PermissionError as error:
         raise SourcePermissionError(f"Reading {path} is not permitted", "a file that you may read",
                                     "Ask its owner") from error  # fmt: skip
     except (OSError, SafetensorError, ValueError) as error:
         raise FormatError(f"{path} is damaged, cut short, or no weight file ({error})",
-                          f"a {_SUFFIX} file, whole", "Get it again from where it came") from error  # fmt: skip
+                          f"a {SUFFIX} file, whole", "Get it again from where it came") from error  # fmt: skip
 
 
 def _card_of(path: Path, metadata: Mapping[str, str]) -> Card:

@@ -1,4 +1,4 @@
-"""The steps composed: what the command line and the widgets both call."""
+"""Volumes described, converted, made and compared."""
 
 from dataclasses import dataclass
 

@@ -1,10 +1,8 @@
-"""The command line: napari-em-seg sample, info, convert, evaluate, demo."""
+"""The command line: napari-em-seg sample, info, convert, predict, segment, models, train, evaluate, demo."""
 
 import json
 import logging
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
@@ -12,9 +10,11 @@ from typing import Annotated
 import typer
 
 from napari_em_seg import __version__, io, pipeline
+from napari_em_seg.cli import reconstruct, train
+from napari_em_seg.cli.common import Json, Overwrite, VolumePath, VoxelSizeOption, progress_bar
 from napari_em_seg.errors import EmSegError
 from napari_em_seg.pipeline import VolumeInfo
-from napari_em_seg.volume import Kind, Progress
+from napari_em_seg.volume import Kind
 
 __all__ = ["main"]
 
@@ -26,19 +26,6 @@ app = typer.Typer(
     rich_markup_mode=None,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-
-VolumePath = Annotated[
-    str,
-    typer.Argument(
-        metavar="IN", help="A file or folder; inside HDF5, Zarr and N5 the path goes on: cells.h5/volumes/raw."
-    ),
-]
-Json = Annotated[bool, typer.Option("--json", help="Print JSON, for programs.")]
-Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace what is there already.")]
-VoxelSizeOption = Annotated[
-    tuple[float, float, float] | None,
-    typer.Option("--voxel-size", metavar="Z Y X", help="Voxel size in nm, where the source does not know it."),
-]
 
 
 def main() -> None:
@@ -80,7 +67,7 @@ def sample(
     overwrite: Overwrite = False,
 ) -> None:
     """Make synthetic tissue: OUT/raw, and its truth OUT/labels."""
-    with _progress("Writing") as progress:
+    with progress_bar("Writing") as progress:
         pipeline.write_sample(out, shape, seed, overwrite=overwrite, progress=progress)
     typer.echo(f"Wrote {out}/raw and {out}/labels")
 
@@ -142,7 +129,7 @@ def convert(
     overwrite: Overwrite = False,
 ) -> None:
     """Write a volume in another format, or with another voxel size."""
-    with _progress("Writing") as progress:
+    with progress_bar("Writing") as progress:
         pipeline.convert(
             source,
             out,
@@ -155,6 +142,12 @@ def convert(
     typer.echo(f"Wrote {out}")
 
 
+app.command()(reconstruct.predict)
+app.command()(reconstruct.segment)
+app.command()(reconstruct.models)
+app.add_typer(train.app, name="train")
+
+
 @app.command()
 def evaluate(
     segmentation: Annotated[str, typer.Argument(metavar="SEGMENTATION", help="Labels to measure.")],
@@ -162,7 +155,7 @@ def evaluate(
     as_json: Json = False,
 ) -> None:
     """Measure a segmentation against the truth."""
-    with _progress("Comparing") as progress:
+    with progress_bar("Comparing") as progress:
         scores = pipeline.compare(segmentation, truth, progress=progress)
     if as_json:
         typer.echo(json.dumps(asdict(scores), indent=1))
@@ -182,19 +175,3 @@ def demo(
     from napari_em_seg.widgets.demo import run_demo
 
     run_demo(headless, typer.echo)
-
-
-@contextmanager
-def _progress(label: str) -> Iterator[Progress]:
-    """Show a bar on a terminal, and nothing in a pipe."""
-    with typer.progressbar(length=1, label=label, file=sys.stderr, hidden=not sys.stderr.isatty()) as bar:
-
-        def advance(done: int, total: int) -> None:
-            bar.length = total
-            bar.update(done - bar.pos)
-
-        yield advance
-
-
-if __name__ == "__main__":
-    main()

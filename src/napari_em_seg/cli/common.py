@@ -1,0 +1,57 @@
+"""What several commands share: kinds of arguments, the progress bar, ranges of slices."""
+
+import re
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Annotated
+
+import typer
+
+from napari_em_seg.errors import DataError
+from napari_em_seg.volume import Progress
+
+__all__ = [
+    "Device", "Json", "Overwrite", "Slices", "VolumePath", "VoxelSizeOption", "as_slices", "progress_bar",
+]  # fmt: skip
+
+VolumePath = Annotated[
+    str,
+    typer.Argument(
+        metavar="IN", help="A file or folder; inside HDF5, Zarr and N5 the path goes on: cells.h5/volumes/raw."
+    ),
+]
+Json = Annotated[bool, typer.Option("--json", help="Print JSON, for programs.")]
+Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace what is there already.")]
+VoxelSizeOption = Annotated[
+    tuple[float, float, float] | None,
+    typer.Option("--voxel-size", metavar="Z Y X", help="Voxel size in nm, where the source does not know it."),
+]
+Device = Annotated[
+    str, typer.Option(metavar="NAME", help="auto (CUDA, else MPS, else CPU), cuda, cuda:1, mps or cpu.")
+]
+Slices = Annotated[
+    str | None, typer.Option("--slices", metavar="A:B", help="Only the slices from A up to, not including, B.")
+]
+
+
+def as_slices(text: str | None) -> slice:
+    """Read a range A:B of slices, either end of which may be left out; None is all of them."""
+    if text is None:
+        return slice(None)
+    found = re.fullmatch(r"(\d*):(\d*)", text)
+    if found is None:
+        raise DataError(f"The slices are {text!r}", "a range A:B, such as 0:15", "Count slices from 0")
+    return slice(*(int(end) if end else None for end in found.groups()))
+
+
+@contextmanager
+def progress_bar(label: str) -> Iterator[Progress]:
+    """Show a bar on a terminal, and nothing in a pipe."""
+    with typer.progressbar(length=1, label=label, file=sys.stderr, hidden=not sys.stderr.isatty()) as bar:
+
+        def advance(done: int, total: int) -> None:
+            bar.length = total
+            bar.update(done - bar.pos)
+
+        yield advance

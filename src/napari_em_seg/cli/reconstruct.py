@@ -1,0 +1,198 @@
+"""napari-em-seg predict, segment, models: from an image to a boundary map to objects."""
+
+import json
+from dataclasses import asdict
+from typing import Annotated, Literal
+
+import typer
+
+from napari_em_seg import pipeline
+from napari_em_seg.cli.common import (
+    Device,
+    Json,
+    Overwrite,
+    Slices,
+    VolumePath,
+    VoxelSizeOption,
+    as_slices,
+    progress_bar,
+)
+from napari_em_seg.errors import DataError
+from napari_em_seg.predict.registry import Architecture, Figures
+
+__all__ = ["models", "predict", "segment"]
+
+Out = Annotated[
+    str, typer.Option("--out", metavar="OUT", help="What to write; the format follows from the suffix.")
+]
+
+
+def predict(
+    source: VolumePath,
+    out: Out,
+    model: Annotated[
+        list[str],
+        typer.Option(
+            metavar="auto|NAME|FILE",
+            help="auto chooses by voxel size; given again, the maximum of all models is taken.",
+        ),
+    ] = ["auto"],  # noqa: B006 - typer copies it
+    local_model: Annotated[
+        list[str] | None,
+        typer.Option(metavar="NAME|FILE", help="A model that joins in on misaligned slices only."),
+    ] = None,
+    misaligned: Annotated[
+        str, typer.Option(metavar="auto|Z,Z,…", help="Those slices; auto finds them.")
+    ] = "auto",
+    slices: Slices = None,
+    views: Annotated[
+        int, typer.Option(metavar="1|4|8|16", help="Symmetries that are averaged: better, and slower.")
+    ] = 16,
+    dtype: Annotated[
+        Literal["uint8", "float32"],
+        typer.Option(metavar="uint8|float32", help="Probability from 0 to 255, or from 0 to 1."),
+    ] = "uint8",
+    tile: Annotated[
+        int | None, typer.Option(metavar="N", help="Height and width of a tile; else what fits the memory.")
+    ] = None,
+    device: Device = "auto",
+    voxel_size: VoxelSizeOption = None,
+    overwrite: Overwrite = False,
+) -> None:
+    """Predict where boundaries are."""
+    wanted = pipeline.Prediction(
+        model, local_model or (), _slice_numbers(misaligned), as_slices(slices), views, device, tile, dtype
+    )
+    with progress_bar("Predicting") as progress:
+        pipeline.predict_to_file(
+            source, out, wanted, voxel_size_nm=voxel_size, overwrite=overwrite, on_choice=_print_choice,
+            progress=progress,
+        )  # fmt: skip
+    typer.echo(f"Wrote {out}")
+
+
+def _print_choice(choice: pipeline.Choice) -> None:
+    typer.echo(f"Model {choice.model.name}: {choice.why}")
+    if choice.warning:
+        typer.echo(f"Warning: {choice.warning}", err=True)
+
+
+def _slice_numbers(text: str) -> Literal["auto"] | list[int]:
+    if text == "auto":
+        return "auto"
+    try:
+        return [int(number) for number in text.split(",") if number]
+    except ValueError:
+        raise DataError(
+            f"The misaligned slices are {text!r}", "auto, or numbers such as 9,10,11", "Count slices from 0"
+        ) from None
+
+
+def segment(
+    source: VolumePath,
+    out: Out,
+    method: Annotated[
+        Literal["hmin"], typer.Option(metavar="hmin", help="The watershed of a boundary map from its H-minima.")
+    ] = "hmin",
+    h: Annotated[
+        float | None,
+        typer.Option(
+            "--h", metavar="DEPTH", help="Depth of minima that count, 0 to 1; more gives fewer segments."
+        ),
+    ] = None,
+    truth: Annotated[
+        str | None,
+        typer.Option(metavar="LABELS", help="Look for the depth that comes closest to these, instead of --h."),
+    ] = None,
+    per_slice: Annotated[
+        bool, typer.Option("--per-slice", help="Segment every slice on its own, with labels of its own.")
+    ] = False,
+    sigma: Annotated[
+        float, typer.Option(metavar="PIXELS", help="Of the Gaussian that smooths each slice first.")
+    ] = 1.0,
+    mask: Annotated[
+        str | None, typer.Option(metavar="LABELS", help="Where there is tissue (not 0); 0 stays 0.")
+    ] = None,
+    overwrite: Overwrite = False,
+) -> None:
+    """Segment a boundary map into objects."""
+    with progress_bar("Segmenting") as progress:
+        found = pipeline.segment_to_file(
+            source, out, h=h, truth=truth, mode="2d" if per_slice else "3d", sigma=sigma, mask=mask,
+            overwrite=overwrite, progress=progress,
+        )  # fmt: skip
+    if found.scores:
+        typer.echo("h      adapted Rand error  VI split  VI merge")
+    for depth, scores in found.scores.items():
+        numbers = f"{scores.adapted_rand_error:18.4f} {scores.vi_split:9.3f} {scores.vi_merge:9.3f}"
+        typer.echo(f"{depth:<6g} {numbers}{'  best' if depth == found.h else ''}")
+    typer.echo(f"Wrote {out}: {found.n_segments:,} segments at h = {found.h:g}")
+
+
+def models(
+    as_json: Json = False,
+    networks: Annotated[
+        bool, typer.Option("--networks", help="List the networks that can be trained instead.")
+    ] = False,
+) -> None:
+    """List trained models: on what, under which licence, at what cost."""
+    if networks:
+        _print_networks(as_json)
+        return
+    found = pipeline.models()
+    if as_json:
+        typer.echo(json.dumps([_as_json(info) for info in found], indent=1, ensure_ascii=False))
+        return
+    if not found:
+        typer.echo("There are no trained models. Train one: napari-em-seg train boundary")
+    for info in found:
+        typer.echo(_model_text(info))
+
+
+def _as_json(info: pipeline.ModelInfo) -> dict[str, object]:
+    file = info.file
+    return {"path": str(file.path), "origin": file.origin, **asdict(file.card), **asdict(info.figures)}
+
+
+def _model_text(info: pipeline.ModelInfo) -> str:
+    card, file = info.file.card, info.file
+    size = " × ".join(f"{length:g}" for length in card.voxel_size_nm)
+    measures = ", ".join(f"{name} {value:.4g}" for name, value in card.measures.items())
+    lines = {
+        "predicts": card.task,
+        "network": f"{card.architecture}: {_figures_text(info.figures)}",
+        "trained on": f"{card.tissue}, {size} nm",
+        "data": "; ".join(card.data),
+        "licence": card.licence,
+        "measures": measures or "none",
+        "made by": card.command or "unknown",
+        "file": f"{file.path} ({file.path.stat().st_size / 2**20:.1f} MiB, {file.origin})",
+    }
+    return "\n".join([card.name, *(f"  {name:11} {value}" for name, value in lines.items())])
+
+
+def _figures_text(figures: Figures) -> str:
+    return (
+        f"{figures.n_slices} slice{'s' * (figures.n_slices > 1)} in, {figures.n_parameters:,} parameters, "
+        f"sees {figures.receptive_field} pixels, {figures.multiply_adds:,} multiply-adds a voxel"
+    )
+
+
+def _print_networks(as_json: bool) -> None:
+    found = pipeline.architectures()
+    if as_json:
+        entries = [
+            {"name": network.name, "loss": network.loss, **asdict(figures)} for network, figures in found
+        ]
+        typer.echo(json.dumps(entries, indent=1))
+        return
+    typer.echo("network            slices  parameters  sees (pixels)  multiply-adds a voxel")
+    for network, figures in found:
+        typer.echo(_network_text(network, figures))
+
+
+def _network_text(network: Architecture, figures: Figures) -> str:
+    return (
+        f"{network.name:18} {figures.n_slices:6} {figures.n_parameters:11,} {figures.receptive_field:14,} "
+        f"{figures.multiply_adds:22,}"
+    )

@@ -1,0 +1,128 @@
+"""napari-em-seg train boundary."""
+
+import re
+import shlex
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+
+from napari_em_seg import io, pipeline
+from napari_em_seg.cli.common import Device, Overwrite, VoxelSizeOption, as_slices, progress_bar
+from napari_em_seg.errors import DataError
+from napari_em_seg.volume import VoxelSize
+
+__all__ = ["app"]
+
+app = typer.Typer(help="Train a network on labelled volumes.", no_args_is_help=True, rich_markup_mode=None)
+
+_DATA = "IMAGE[,LABELS][,A:B]"
+
+Data = Annotated[
+    list[str],
+    typer.Option(
+        "--data",
+        metavar=_DATA,
+        help="A labelled volume to train on, all of it or the slices A:B; LABELS may be left out where one "
+        "container holds both. Give it again for more.",
+    ),
+]
+Validation = Annotated[
+    list[str],
+    typer.Option("--validate", metavar=_DATA, help="Slices that decide which checkpoint is kept; likewise."),
+]
+Kernel = Literal["l3", "c3", "c5", "membranes"]
+Zero = Literal["label", "boundary", "ignore"]
+
+
+@app.callback()
+def common() -> None:
+    """Keep ``boundary`` a command of its own, whatever others there are."""
+
+
+@app.command()
+def boundary(
+    out: Annotated[Path, typer.Argument(metavar="OUT", help="The weights to write: NAME.safetensors.")],
+    data: Data,
+    validate: Validation,
+    architecture: Annotated[
+        str, typer.Option(metavar="NAME", help="The network; the command models lists them.")
+    ] = "deepem3d-small-s3",
+    kernel: Annotated[
+        Kernel,
+        typer.Option(
+            metavar="l3|c3|c5|membranes",
+            help="How boundaries are drawn from object ids; or the labels are membranes where not 0.",
+        ),
+    ] = "l3",
+    zero: Annotated[
+        Zero,
+        typer.Option(
+            metavar="label|boundary|ignore",
+            help="What the id 0 means: a label like others, boundary, or not labelled yet.",
+        ),
+    ] = "label",
+    steps: Annotated[int, typer.Option(metavar="N", help="Batches in all.")] = 8000,
+    batch: Annotated[int, typer.Option(metavar="N", help="Crops in a batch.")] = 4,
+    side: Annotated[int, typer.Option(metavar="N", help="Height and width of a crop in pixels.")] = 192,
+    learning_rate: Annotated[float, typer.Option(metavar="RATE", help="At its highest.")] = 2e-3,
+    seed: Annotated[int, typer.Option(metavar="NUMBER", help="Of all chance.")] = 0,
+    validate_every: Annotated[int, typer.Option(metavar="N", help="Steps between validations.")] = 1000,
+    begin_from: Annotated[
+        str | None,
+        typer.Option(metavar="NAME|FILE", help="Weights to begin with; a stage of M2FCN for one of more."),
+    ] = None,
+    name: Annotated[str | None, typer.Option(metavar="NAME", help="Of the model; else that of OUT.")] = None,
+    tissue: Annotated[str, typer.Option(metavar="TEXT", help="For the model card.")] = "not named",
+    source: Annotated[
+        list[str] | None,
+        typer.Option(metavar="TEXT", help="For the model card: where the data is from; may be given again."),
+    ] = None,
+    licence: Annotated[
+        str, typer.Option(metavar="TEXT", help="For the model card: of the training data.")
+    ] = "not named: ask whoever trained this model",
+    voxel_size: VoxelSizeOption = None,
+    device: Device = "auto",
+    overwrite: Overwrite = False,
+) -> None:
+    """Train a boundary network.
+
+    A run that is stopped goes on where it was when the same command is given again.
+    """
+    recipe = pipeline.BoundaryRecipe(
+        architecture, None if kernel == "membranes" else kernel, zero, steps, batch, side, learning_rate, seed,
+        validate_every, begin_from,
+    )  # fmt: skip
+    command = shlex.join(["napari-em-seg", *sys.argv[1:]])
+    provenance = pipeline.Provenance(name, tissue, tuple(source) if source else None, licence, command)
+    with progress_bar("Training") as progress:
+        card = pipeline.train_boundary(
+            out, _parts(data, voxel_size), _parts(validate, voxel_size), recipe, provenance,
+            device=device, overwrite=overwrite, progress=progress, on_validation=_print_validation,
+        )  # fmt: skip
+    if card is not None:
+        typer.echo(f"Wrote {out}; curves are in {pipeline.training_folder(out)}")
+
+
+def _parts(texts: list[str], voxel_size: VoxelSize | None) -> list[pipeline.LabelledPart]:
+    return [_part(text, voxel_size) for text in texts]
+
+
+def _part(text: str, voxel_size: VoxelSize | None) -> pipeline.LabelledPart:
+    """Open IMAGE[,LABELS][,A:B]."""
+    *paths, last = text.split(",")
+    slices = last if re.fullmatch(r"\d*:\d*", last) else None
+    paths += [] if slices else [last]
+    if not 1 <= len(paths) <= 2:
+        raise DataError(f"The data is {text!r}", _DATA, "Separate image, labels and slices by commas")
+    raw, labels = io.open_volume(paths[0]), io.open_volume(paths[-1], "labels")
+    if voxel_size is not None:
+        raw = raw.with_voxel_size(voxel_size)
+    return pipeline.LabelledPart(raw, labels, as_slices(slices))
+
+
+def _print_validation(row: Mapping[str, float]) -> None:
+    measures = "  ".join(f"{name} {value:.4g}" for name, value in row.items() if name not in ("step", "score"))
+    typer.echo(f"step {row['step']:.0f}  {measures}")

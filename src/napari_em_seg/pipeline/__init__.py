@@ -1,0 +1,48 @@
+"""The steps composed: what the command line and the widgets both call. Loads no torch until a net is run."""
+
+from napari_em_seg.pipeline.models import Choice, ModelInfo, architectures, choose_model, models
+from napari_em_seg.pipeline.prediction import Prediction, predict_boundary, predict_to_file
+from napari_em_seg.pipeline.segmentation import Segmentation, segment_to_file
+from napari_em_seg.pipeline.training import (
+    BoundaryRecipe,
+    LabelledPart,
+    Provenance,
+    train_boundary,
+    training_folder,
+)
+from napari_em_seg.pipeline.volumes import (
+    VolumeInfo,
+    baseline,
+    compare,
+    convert,
+    describe,
+    refuse_not_finite,
+    sample_volumes,
+    write_sample,
+)
+
+__all__ = [
+    "BoundaryRecipe",
+    "Choice",
+    "LabelledPart",
+    "ModelInfo",
+    "Prediction",
+    "Provenance",
+    "Segmentation",
+    "VolumeInfo",
+    "architectures",
+    "baseline",
+    "choose_model",
+    "compare",
+    "convert",
+    "describe",
+    "models",
+    "predict_boundary",
+    "predict_to_file",
+    "refuse_not_finite",
+    "sample_volumes",
+    "segment_to_file",
+    "train_boundary",
+    "training_folder",
+    "write_sample",
+]

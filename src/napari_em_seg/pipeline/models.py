@@ -1,0 +1,89 @@
+"""Which trained weights are there and what networks there are, for listing and for the choice by voxel size."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from napari_em_seg.errors import DataError, SourceNotFoundError
+from napari_em_seg.predict.registry import ARCHITECTURES, Architecture, Figures
+from napari_em_seg.predict.registry import describe as describe_architecture
+from napari_em_seg.predict.weights import ModelFile, find_models
+from napari_em_seg.volume import Volume, VoxelSize
+
+__all__ = ["Choice", "ModelInfo", "architectures", "choose_model", "models"]
+
+_FAR = 1.5  # a pixel that much larger or smaller than those in training is worth a warning
+
+
+@dataclass(frozen=True)
+class ModelInfo:
+    """Trained weights that are there, and what their network costs and sees."""
+
+    file: ModelFile
+    figures: Figures
+
+
+@dataclass(frozen=True)
+class Choice:
+    """A model, why it was chosen, and what may be wrong with it (or nothing)."""
+
+    model: ModelFile
+    why: str
+    warning: str = ""
+
+
+def models() -> list[ModelInfo]:
+    """List the trained weights that come with the package, and the user's own."""
+    return [
+        ModelInfo(file, describe_architecture(file.card.architecture, **file.card.arguments))
+        for file in find_models()
+    ]
+
+
+def architectures() -> list[tuple[Architecture, Figures]]:
+    """List all networks that can be trained."""
+    return [(found, describe_architecture(name)) for name, found in ARCHITECTURES.items()]
+
+
+def choose_model(volume: Volume, task: str = "boundary") -> Choice:
+    r"""Choose the weights whose training voxels are nearest in size to those of the volume.
+
+    The distance is :math:`\sum_a |\log_2 (v_a / m_a)|` over the axes a; of equals the first counts, and the
+    user's own go before those that come with the package.
+    """
+    found = [model for model in find_models() if model.card.task == task]
+    if not found:
+        raise SourceNotFoundError(
+            f"No trained {task} model is there", "one that came with the package, or your own",
+            f"Train one: napari-em-seg train {task}",
+        )  # fmt: skip
+    if volume.voxel_size_nm is None:
+        raise DataError(
+            f"The voxel size of {volume.source or volume.name} is unknown, so no model can be chosen by it",
+            "a voxel size, or a model named",
+            f"Give --voxel-size Z Y X, or --model with one of {', '.join(model.name for model in found)}",
+        )
+    size = volume.voxel_size_nm
+    best = min(found, key=lambda model: _distance(size, model.card.voxel_size_nm))
+    why = (
+        f"of {len(found)} {task} models it was trained at the nearest voxel size: "
+        f"{_text(best.card.voxel_size_nm)}; the volume has {_text(size)}"
+    )
+    return Choice(best, why, _warning(size, best.card.voxel_size_nm))
+
+
+def _distance(one: VoxelSize, other: VoxelSize) -> float:
+    return sum(abs(math.log2(a / b)) for a, b in zip(one, other, strict=True))
+
+
+def _warning(size: VoxelSize, trained: VoxelSize) -> str:
+    ratio = max(max(a / b, b / a) for a, b in zip(size[1:], trained[1:], strict=True))
+    if ratio <= _FAR:
+        return ""
+    return (
+        f"Pixels differ {ratio:.1f} times in size from those in training; expect errors, or resample the image"
+    )
+
+
+def _text(size: Sequence[float]) -> str:
+    return " × ".join(f"{length:g}" for length in size) + " nm"

@@ -1,0 +1,89 @@
+"""What a boundary network learns: crops and their loss, and how well its map segments slices kept aside."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from napari_em_seg.errors import DataError
+from napari_em_seg.predict.crops import CropSampler
+from napari_em_seg.predict.losses import LOSSES
+from napari_em_seg.predict.nets._net import BoundaryNet
+from napari_em_seg.predict.nets.m2fcn import M2FCN
+from napari_em_seg.predict.run import predict
+from napari_em_seg.volume import Volume
+
+__all__ = ["BoundaryTask", "Measure", "Validation", "begin_from"]
+
+Measure = Callable[[Sequence[NDArray[np.float32]], Sequence[NDArray[Any]]], Mapping[str, float]]
+"""Says how well boundary maps segment, given the truths: ``score``, where less is better, and others."""
+
+
+@dataclass(frozen=True, eq=False)
+class Validation:
+    """Slices kept aside, and the true objects in them."""
+
+    image: Volume
+    slices: slice
+    truth: NDArray[Any]
+
+
+@dataclass(frozen=True, eq=False)
+class BoundaryTask:
+    """A `train.Task`: boundaries, judged by the segmentation that they give.
+
+    Parameters
+    ----------
+    sampler
+        Draws crops.
+    loss
+        A key of ``losses.LOSSES``.
+    validations, measure
+        What is predicted at each validation, and how well that segments. The step that segments is not known
+        here, so the caller brings it.
+    device
+        Where validation predicts.
+    """
+
+    sampler: CropSampler
+    loss_name: str
+    validations: Sequence[Validation]
+    measure: Measure
+    device: str = "auto"
+
+    def batch(self, rng: np.random.Generator) -> tuple[Tensor, ...]:
+        """Draw images, boundaries, and where these are known."""
+        return self.sampler.draw(rng)
+
+    def loss(self, net: nn.Module, batch: tuple[Tensor, ...]) -> Tensor:
+        """Return the loss of all outputs that the network has in training."""
+        images, boundaries, known = batch
+        outputs = net.forward_all(images) if isinstance(net, M2FCN) else net(images)
+        return LOSSES[self.loss_name](outputs, boundaries, known)
+
+    def validate(self, net: nn.Module) -> Mapping[str, float]:
+        """Predict the slices kept aside, in one view, and measure their segmentation."""
+        maps = [
+            predict(part.image, [net], views=1, device=self.device, dtype="float32", slices=part.slices)
+            for part in self.validations
+        ]
+        return self.measure(maps, [part.truth for part in self.validations])
+
+
+def begin_from(net: BoundaryNet, trained: BoundaryNet) -> None:
+    """Take over trained weights: of the same network, or into stage 1 of an M2FCN with more stages."""
+    if isinstance(net, M2FCN) and isinstance(trained, M2FCN) and len(net.stages) > len(trained.stages):
+        net.init_from_single_stage(trained)
+        return
+    try:
+        net.load_state_dict(trained.state_dict())
+    except RuntimeError as error:
+        came = sum(parameter.numel() for parameter in trained.parameters())
+        raise DataError(
+            f"The weights to begin from are those of another network ({came:,} parameters)",
+            "the same architecture, or one M2FCN stage for an M2FCN of more",
+            "Leave --begin-from out, or train the architecture of those weights",
+        ) from error
