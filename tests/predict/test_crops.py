@@ -18,7 +18,8 @@ def volume(shape: tuple[int, int, int] = (7, 60, 80)) -> LabelledVolume:
 
 def draw(seed: int = 0, **options: object) -> tuple[np.ndarray, np.ndarray]:
     sampler = CropSampler([volume()], **{"n_slices": 3, "side": 32, "augmentation": NONE, **options})
-    images, targets = sampler.draw(np.random.default_rng(seed))
+    images, targets, known = sampler.draw(np.random.default_rng(seed))
+    assert known.all()
     return images.numpy(), targets.numpy()
 
 
@@ -50,7 +51,7 @@ def test_crops_come_from_everywhere() -> None:
 def test_volumes_are_drawn_from_in_proportion_to_their_size() -> None:
     small, large = volume((3, 40, 40)), volume((9, 80, 80))
     dark = LabelledVolume(small.image - 100, small.boundary)
-    images, _ = CropSampler([dark, large], 3, 32, 600, NONE).draw(np.random.default_rng(0))
+    images, *_ = CropSampler([dark, large], 3, 32, 600, NONE).draw(np.random.default_rng(0))
     share = (images.mean(dim=(1, 2, 3)) < -50).float().mean().item()
     assert share == pytest.approx(3 * 40 * 40 / (3 * 40 * 40 + 9 * 80 * 80), abs=0.03)
 
@@ -97,3 +98,27 @@ def test_crops_larger_than_the_volume_are_refused(options: dict[str, int]) -> No
 def test_no_volume_is_refused() -> None:
     with pytest.raises(DataError, match="No labelled volume"):
         CropSampler([], 3)
+
+
+def test_what_is_not_labelled_is_not_known_in_any_view() -> None:
+    """A z-flip once made the marks of what is known change places with the boundaries."""
+    source = volume()
+    known = np.random.default_rng(1).integers(0, 2, source.boundary.shape).astype(bool)
+    both = LabelledVolume(source.boundary + 2 * known.astype(np.float32), source.boundary, known)
+    sampler = CropSampler([both], 3, 32, 32, NONE)
+    images, targets, marks = (part.numpy() for part in sampler.draw(np.random.default_rng(0)))
+    np.testing.assert_array_equal(images[:, 1], (targets + 2 * marks)[:, 0])
+
+
+def test_the_id_0_can_be_a_label_boundary_or_unknown() -> None:
+    raw = Volume(np.random.default_rng(0).integers(0, 255, (3, 20, 20), dtype=np.uint8))
+    ids = np.ones((3, 20, 20), np.uint16)
+    ids[:, :, 8:14] = 0
+    labels = Volume(ids, kind="labels")
+    as_label = labelled(raw, labels, "l3")
+    np.testing.assert_array_equal(np.flatnonzero(as_label.boundary[1, 5]), [7, 8, 13, 14])
+    as_boundary = labelled(raw, labels, "l3", zero="boundary")
+    np.testing.assert_array_equal(np.flatnonzero(as_boundary.boundary[1, 5]), range(7, 15))
+    unknown = labelled(raw, labels, "l3", zero="ignore")
+    assert as_label.known is None and as_boundary.known is None and unknown.known is not None
+    np.testing.assert_array_equal(unknown.known, ids != 0)

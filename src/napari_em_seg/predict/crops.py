@@ -140,12 +140,12 @@ class CropSampler:
         part = np.s_[y : y + self.side, x : x + self.side]
         image = volume.image[(slice(z, z + self.n_slices), *part)]
         centre = (z + self.n_slices // 2, *part)
-        target = np.ones((2, self.side, self.side), np.uint8)  # boundary, and whether that is known
+        target = np.ones((2, 1, self.side, self.side), np.uint8)  # boundary, and whether that is known
         target[0] = volume.boundary[centre]
         if volume.known is not None:
             target[1] = volume.known[centre]
         view = VIEWS[rng.integers(len(VIEWS))]
         image, target = augment(
-            np.asarray(apply(view, image), np.float32), apply(view, target), rng, self.augmentation
+            np.asarray(apply(view, image), np.float32), apply(view, target)[:, 0], rng, self.augmentation
         )
         return np.ascontiguousarray(image), np.ascontiguousarray(target)
