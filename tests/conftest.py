@@ -1,9 +1,16 @@
 """What tests of several folders share."""
 
 import os
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
+
+from napari_em_seg.sample import generate
+from napari_em_seg.volume import Volume
 
 
 @pytest.fixture(scope="session")
@@ -14,3 +21,99 @@ def real_data() -> Path:
     if not folder.is_dir():
         pytest.skip(f"no real data at {folder}")
     return folder
+
+
+@dataclass(frozen=True)
+class Tissue:
+    """A little synthetic tissue, in memory and as a file."""
+
+    raw: Volume
+    labels: Volume
+    file: Path
+
+
+@pytest.fixture(scope="session")
+def small_tissue(tmp_path_factory: pytest.TempPathFactory) -> Tissue:
+    """Eight slices of 64×64, with their truth; ``file`` holds ``raw`` and ``labels``."""
+    from napari_em_seg.io import write_volumes
+
+    sample = generate((8, 64, 64), seed=1)
+    raw = Volume(sample.raw, sample.voxel_size_nm, "raw")
+    labels = Volume(sample.labels, sample.voxel_size_nm, "labels", kind="labels")
+    file = tmp_path_factory.mktemp("tissue") / "tissue.zarr"
+    write_volumes({"raw": raw, "labels": labels}, file)
+    return Tissue(raw, labels, file)
+
+
+@pytest.fixture
+def models_folder(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Return the user's folder of models, empty; none come with the package."""
+    from napari_em_seg.predict import weights
+
+    folder = tmp_path_factory.mktemp("models")
+    monkeypatch.setenv("EM_SEG_MODELS", str(folder))
+    monkeypatch.setattr(weights, "bundled_folder", lambda: folder / "bundled")
+    return folder
+
+
+@pytest.fixture
+def put_model(models_folder: Path) -> Callable[..., Path]:
+    """Put a model with random weights into the user's folder: its name, its seed, and what its card says."""
+
+    def put(name: str, seed: int = 0, n_slices: int = 1, **said: Any) -> Path:
+        import torch
+
+        from napari_em_seg.predict.registry import build
+        from napari_em_seg.predict.weights import Card, save_weights
+
+        torch.manual_seed(seed)
+        arguments = {"base_channels": 2, "levels": 2}
+        net = build(f"unet-small-s{n_slices}", **arguments)
+        with torch.no_grad():
+            net(torch.randn(2, n_slices, 64, 64))  # fills the statistics of the batch norms
+            net.head.weight *= 9 / net.head.weight.norm()  # type: ignore[operator]  # else all is about 0.5
+            net.head.bias -= net.eval()(torch.randn(2, n_slices, 64, 64)).median()  # type: ignore[operator]
+        described = {
+            "architecture": f"unet-small-s{n_slices}",
+            "kernel": "l3",
+            "voxel_size_nm": (30.0, 6.0, 6.0),
+            "tissue": "none",
+            "data": ("nothing",),
+            "licence": "CC0",
+            "normalisation": "volume",
+            **said,
+        }
+        path = models_folder / f"{name}.safetensors"
+        save_weights(path, net, Card(name=name, n_slices=n_slices, arguments=arguments, **described))
+        return path
+
+    return put
+
+
+@dataclass(frozen=True)
+class Said:
+    """How a command ended, and what it printed."""
+
+    code: int
+    out: str
+    err: str
+
+
+@pytest.fixture
+def command(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Callable[..., Said]:
+    """Run the command line in this process, which saves the time of starting another."""
+    from napari_em_seg.cli import main
+
+    def run(*arguments: object) -> Said:
+        monkeypatch.setattr(sys, "argv", ["napari-em-seg", *map(str, arguments)])
+        capsys.readouterr()
+        try:
+            main()
+        except SystemExit as ended:
+            code = ended.code
+        else:
+            code = 0
+        out, err = capsys.readouterr()
+        return Said(int(code or 0), out, err)
+
+    return run

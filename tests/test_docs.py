@@ -13,8 +13,8 @@ USAGES = re.findall(r"```text\n(Usage: napari-em-seg .*?)```", PAGE.read_text("u
 
 
 def command_of(usage: str) -> list[str]:
-    match = re.match(r"Usage: napari-em-seg ([a-z]*)", usage)
-    return [match[1]] if match and match[1] else []
+    match = re.match(r"Usage: napari-em-seg ((?:[a-z]+ )*)", usage)
+    return match[1].split() if match else []
 
 
 def said(command: list[str]) -> str:
@@ -29,6 +29,11 @@ def test_help_is_as_printed(usage: str) -> None:
     assert usage.split() == said(command_of(usage)).split()
 
 
+def commands_below(command: list[str]) -> list[list[str]]:
+    listed = re.findall(r"^  ([a-z]+)  ", said(command).partition("Commands:")[2], re.M)
+    found = [[*command, name] for name in listed]
+    return found + [below for name in found for below in commands_below(name)]
+
+
 def test_every_command_has_its_help_in_the_docs() -> None:
-    listed = re.findall(r"^  ([a-z]+)  ", said([]).partition("Commands:")[2], re.M)
-    assert sorted(listed) == sorted(" ".join(command_of(usage)) for usage in USAGES if command_of(usage))
+    assert sorted(commands_below([])) == sorted(filter(None, map(command_of, USAGES)))

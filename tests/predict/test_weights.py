@@ -321,3 +321,10 @@ def test_all_bundled_models_load(monkeypatch):
         if path.suffix == ".safetensors":
             net, card = load_weights(path)
             assert net.n_slices == card.n_slices
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows has other permissions")
+def test_others_may_read_the_file(tmp_path: Path) -> None:
+    (tmp_path / "usual").write_bytes(b"")
+    save_weights(tmp_path / "mine.safetensors", build("unet-small-s3", **CARD.arguments), CARD)
+    assert (tmp_path / "mine.safetensors").stat().st_mode == (tmp_path / "usual").stat().st_mode

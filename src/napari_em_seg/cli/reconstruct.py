@@ -46,8 +46,12 @@ def predict(
     ] = "auto",
     slices: Slices = None,
     views: Annotated[
-        int, typer.Option(metavar="1|4|8|16", help="Symmetries that are averaged: better, and slower.")
-    ] = 16,
+        int | None,
+        typer.Option(
+            metavar="1|4|8|16",
+            help="Symmetries that are averaged: better, and slower. Else 16 on a GPU, 4 on a CPU.",
+        ),
+    ] = None,
     dtype: Annotated[
         Literal["uint8", "float32"],
         typer.Option(metavar="uint8|float32", help="Probability from 0 to 255, or from 0 to 1."),

@@ -1,4 +1,4 @@
-"""napari-em-seg train boundary."""
+"""napari-em-seg train boundary, affinity."""
 
 import re
 import shlex
@@ -33,23 +33,34 @@ Validation = Annotated[
     list[str],
     typer.Option("--validate", metavar=_DATA, help="Slices that decide which checkpoint is kept; likewise."),
 ]
+Out = Annotated[Path, typer.Argument(metavar="OUT", help="The weights to write: NAME.safetensors.")]
+Network = Annotated[str, typer.Option("--architecture", metavar="NAME", help="See: models --networks.")]
+Steps = Annotated[int, typer.Option("--steps", metavar="N", help="Batches in all.")]
+Rate = Annotated[float, typer.Option("--learning-rate", metavar="RATE", help="At its highest.")]
+Seed = Annotated[int, typer.Option("--seed", metavar="NUMBER", help="Of all chance.")]
+ValidateEvery = Annotated[int, typer.Option("--validate-every", metavar="N", help="Steps between validations.")]
+Name = Annotated[str | None, typer.Option("--name", metavar="NAME", help="Of the model; else that of OUT.")]
+Tissue = Annotated[str, typer.Option("--tissue", metavar="TEXT", help="For the model card.")]
+Source = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--source", metavar="TEXT", help="For the model card: where the data is from; may be given again."
+    ),
+]
+Licence = Annotated[
+    str, typer.Option("--licence", metavar="TEXT", help="For the model card: of the training data.")
+]
+NOT_NAMED, ASK = "not named", "not named: ask whoever trained this model"
 Kernel = Literal["l3", "c3", "c5", "membranes"]
 Zero = Literal["label", "boundary", "ignore"]
 
 
-@app.callback()
-def common() -> None:
-    """Keep ``boundary`` a command of its own, whatever others there are."""
-
-
 @app.command()
 def boundary(
-    out: Annotated[Path, typer.Argument(metavar="OUT", help="The weights to write: NAME.safetensors.")],
+    out: Out,
     data: Data,
     validate: Validation,
-    architecture: Annotated[
-        str, typer.Option(metavar="NAME", help="The network; the command models lists them.")
-    ] = "deepem3d-small-s3",
+    architecture: Network = "deepem3d-small-s3",
     kernel: Annotated[
         Kernel,
         typer.Option(
@@ -64,25 +75,20 @@ def boundary(
             help="What the id 0 means: a label like others, boundary, or not labelled yet.",
         ),
     ] = "label",
-    steps: Annotated[int, typer.Option(metavar="N", help="Batches in all.")] = 8000,
+    steps: Steps = 8000,
     batch: Annotated[int, typer.Option(metavar="N", help="Crops in a batch.")] = 4,
     side: Annotated[int, typer.Option(metavar="N", help="Height and width of a crop in pixels.")] = 192,
-    learning_rate: Annotated[float, typer.Option(metavar="RATE", help="At its highest.")] = 2e-3,
-    seed: Annotated[int, typer.Option(metavar="NUMBER", help="Of all chance.")] = 0,
-    validate_every: Annotated[int, typer.Option(metavar="N", help="Steps between validations.")] = 1000,
+    learning_rate: Rate = 2e-3,
+    seed: Seed = 0,
+    validate_every: ValidateEvery = 1000,
     begin_from: Annotated[
         str | None,
         typer.Option(metavar="NAME|FILE", help="Weights to begin with; a stage of M2FCN for one of more."),
     ] = None,
-    name: Annotated[str | None, typer.Option(metavar="NAME", help="Of the model; else that of OUT.")] = None,
-    tissue: Annotated[str, typer.Option(metavar="TEXT", help="For the model card.")] = "not named",
-    source: Annotated[
-        list[str] | None,
-        typer.Option(metavar="TEXT", help="For the model card: where the data is from; may be given again."),
-    ] = None,
-    licence: Annotated[
-        str, typer.Option(metavar="TEXT", help="For the model card: of the training data.")
-    ] = "not named: ask whoever trained this model",
+    name: Name = None,
+    tissue: Tissue = NOT_NAMED,
+    source: Source = None,
+    licence: Licence = ASK,
     voxel_size: VoxelSizeOption = None,
     device: Device = "auto",
     overwrite: Overwrite = False,
@@ -95,15 +101,70 @@ def boundary(
         architecture, None if kernel == "membranes" else kernel, zero, steps, batch, side, learning_rate, seed,
         validate_every, begin_from,
     )  # fmt: skip
-    command = shlex.join(["napari-em-seg", *sys.argv[1:]])
-    provenance = pipeline.Provenance(name, tissue, tuple(source) if source else None, licence, command)
     with progress_bar("Training") as progress:
         card = pipeline.train_boundary(
-            out, _parts(data, voxel_size), _parts(validate, voxel_size), recipe, provenance,
-            device=device, overwrite=overwrite, progress=progress, on_validation=_print_validation,
+            out, _parts(data, voxel_size), _parts(validate, voxel_size), recipe,
+            _provenance(name, tissue, source, licence), device=device, overwrite=overwrite,
+            progress=progress, on_validation=_print_validation,
         )  # fmt: skip
     if card is not None:
         typer.echo(f"Wrote {out}; curves are in {pipeline.training_folder(out)}")
+
+
+@app.command()
+def affinity(
+    out: Out,
+    data: Data,
+    validate: Validation,
+    architecture: Network = "affinity-unet-small",
+    loss: Annotated[
+        Literal["malis", "bce", "dice-bce"],
+        typer.Option(metavar="malis|bce|dice-bce", help="What is made small; malis weighs what would merge."),
+    ] = "malis",
+    long_range: Annotated[
+        bool, typer.Option("--long-range", help="Learn affinities over 2 slices, 9 and 27 pixels as well.")
+    ] = False,
+    descriptors: Annotated[
+        bool, typer.Option("--descriptors", help="Learn local shape descriptors as well.")
+    ] = False,
+    shape: Annotated[
+        tuple[int, int, int], typer.Option(metavar="Z Y X", help="Of a block that is learned from.")
+    ] = (12, 160, 160),
+    batch: Annotated[int, typer.Option(metavar="N", help="Blocks in a batch.")] = 1,
+    steps: Steps = 4000,
+    learning_rate: Rate = 2e-3,
+    seed: Seed = 0,
+    validate_every: ValidateEvery = 1000,
+    begin_from: Annotated[str | None, typer.Option(metavar="NAME|FILE", help="Weights to begin with.")] = None,
+    name: Name = None,
+    tissue: Tissue = NOT_NAMED,
+    source: Source = None,
+    licence: Licence = ASK,
+    voxel_size: VoxelSizeOption = None,
+    device: Device = "auto",
+    overwrite: Overwrite = False,
+) -> None:
+    """Train an affinity network; LABELS are object ids, 0 where there is none.
+
+    A run that is stopped goes on where it was when the same command is given again.
+    """
+    recipe = pipeline.AffinityRecipe(
+        architecture, loss, long_range, descriptors, shape, batch, steps, learning_rate, seed, validate_every,
+        begin_from,
+    )  # fmt: skip
+    with progress_bar("Training") as progress:
+        card = pipeline.train_affinity(
+            out, _parts(data, voxel_size), _parts(validate, voxel_size), recipe,
+            _provenance(name, tissue, source, licence), device=device, overwrite=overwrite,
+            progress=progress, on_validation=_print_validation,
+        )  # fmt: skip
+    if card is not None:
+        typer.echo(f"Wrote {out}; curves are in {pipeline.training_folder(out)}")
+
+
+def _provenance(name: str | None, tissue: str, source: list[str] | None, licence: str) -> pipeline.Provenance:
+    command = shlex.join(["napari-em-seg", *sys.argv[1:]])
+    return pipeline.Provenance(name, tissue, tuple(source) if source else None, licence, command)
 
 
 def _parts(texts: list[str], voxel_size: VoxelSize | None) -> list[pipeline.LabelledPart]:
@@ -113,7 +174,7 @@ def _parts(texts: list[str], voxel_size: VoxelSize | None) -> list[pipeline.Labe
 def _part(text: str, voxel_size: VoxelSize | None) -> pipeline.LabelledPart:
     """Open IMAGE[,LABELS][,A:B]."""
     *paths, last = text.split(",")
-    slices = last if re.fullmatch(r"\d*:\d*", last) else None
+    slices = last if re.fullmatch(r"[-\d]*:[-\d:]*", last) else None
     paths += [] if slices else [last]
     if not 1 <= len(paths) <= 2:
         raise DataError(f"The data is {text!r}", _DATA, "Separate image, labels and slices by commas")

@@ -7,7 +7,13 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from napari_em_seg.errors import AmbiguousSourceError, DataError, FormatError, TargetExistsError
+from napari_em_seg.errors import (
+    AmbiguousSourceError,
+    DataError,
+    FormatError,
+    SourceNotFoundError,
+    TargetExistsError,
+)
 from napari_em_seg.io import _hdf5, _n5, _precomputed, _slices, _tiff, _zarr
 from napari_em_seg.io import _zarr_write as _zarr_writing
 from napari_em_seg.io._atomic import already_there, atomic
@@ -341,16 +347,35 @@ def check_target(
 
 
 def check_volume_target(
-    target: str | os.PathLike[str], format_name: str | None = None, *, overwrite: bool = False
+    target: str | os.PathLike[str],
+    format_name: str | None = None,
+    *,
+    kind: Kind = "image",
+    overwrite: bool = False,
 ) -> None:
     """Raise what `write_volume` would raise for its target, before the work that is to be written."""
     format_, location = _format_of(absolute(target), format_name)
     replaces_all = format_.find is _zarr.find and not location.inner
     _refuse_wrong_place(format_, location, ("",) if replaces_all else ())
+    if not location.path.parent.is_dir():
+        raise SourceNotFoundError(
+            f"The folder {location.path.parent} does not exist",
+            "an existing folder to write into",
+            "Create it first, or choose another",
+        )
     if overwrite or not location.path.exists():
         return
-    if not location.inner or any(str(found.location) == str(location) for found in find_volumes(location.path)):
-        raise already_there(str(location))
+    place = Location(location.path, location.inner or _usual_place(format_, kind))
+    is_container = bool(place.inner) and recognised(location.path) is not None
+    if not is_container or any(str(found.location) == str(place) for found in find_volumes(location.path)):
+        raise already_there(str(place if is_container else location))
+
+
+def _usual_place(format_: Format, kind: Kind) -> str:
+    """Return where a volume goes inside what always holds several, if nobody says."""
+    if format_.find is _hdf5.find:
+        return _hdf5.DEFAULT_PATHS[kind]
+    return _n5.DEFAULT_PATHS[kind] if format_.find is _n5.find else ""
 
 
 def _continued(progress: Progress, before: int, total: int) -> Progress:

@@ -13,9 +13,11 @@ from napari_em_seg.io._guess import guess_kind, to_nm
 from napari_em_seg.io._location import Location, split_at_missing
 from napari_em_seg.io._tensorstore import Target, lazy, open_store
 from napari_em_seg.io._write import chunk_shape, require_dtype, write_slabs
-from napari_em_seg.volume import Progress, Volume, VoxelSize
+from napari_em_seg.volume import Kind, Progress, Volume, VoxelSize
 
-__all__ = ["find", "recognises", "write"]
+__all__ = ["DEFAULT_PATHS", "find", "recognises", "write"]
+
+DEFAULT_PATHS: dict[Kind, str] = {"image": "raw", "labels": "labels"}
 
 _DTYPES = (
     *("uint8", "uint16", "uint32", "uint64", "int8", "int16", "int32", "int64"),
@@ -80,7 +82,7 @@ def _voxel_size(attributes: dict[str, Any]) -> VoxelSize | None:
 def write(volume: Volume, location: Location, *, overwrite: bool = False, progress: Progress = None) -> None:
     """Write one array, beside what the N5 container already holds."""
     require_dtype(volume, _DTYPES, "N5")
-    inside = location.inner or ("labels" if volume.kind == "labels" else "raw")
+    inside = location.inner or DEFAULT_PATHS[volume.kind]
     root, inner = split_at_missing(Location(location.path, inside))
     with atomic(root / inner.parts[0], overwrite=overwrite) as partial:
         array = partial.joinpath(*inner.parts[1:])

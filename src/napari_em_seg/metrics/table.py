@@ -1,9 +1,9 @@
 """The contingency table: how many voxels each segment shares with each object of the truth."""
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -103,6 +103,18 @@ class Contingency:
     def object_sizes(self) -> Sizes:
         """Voxels of the object of each pair."""
         return self.objects.per_pair
+
+    def joined(self, table: NDArray[np.unsignedinteger[Any]]) -> "Contingency":
+        """Return the comparison after segments were joined: ``table[label]`` is the new label."""
+        segments = table[self.segmentation]
+        order = np.lexsort((self.truth, segments))
+        a, b, n = segments[order].astype(np.uint64), self.truth[order], self.counts[order]
+        is_first = np.ones(len(a), np.bool_)
+        is_first[1:] = (a[1:] != a[:-1]) | (b[1:] != b[:-1])
+        return replace(
+            self, segmentation=a[is_first], truth=b[is_first],
+            counts=np.add.reduceat(n, np.flatnonzero(is_first)),
+        )  # fmt: skip
 
 
 def contingency(

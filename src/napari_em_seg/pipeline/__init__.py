@@ -1,5 +1,6 @@
 """The steps composed: what the command line and the widgets both call. Loads no torch until a net is run."""
 
+from napari_em_seg.pipeline.affinities import AffinityRecipe, train_affinity
 from napari_em_seg.pipeline.models import Choice, ModelInfo, architectures, choose_model, models
 from napari_em_seg.pipeline.prediction import Prediction, predict_boundary, predict_to_file
 from napari_em_seg.pipeline.segmentation import Segmentation, segment_to_file
@@ -22,6 +23,7 @@ from napari_em_seg.pipeline.volumes import (
 )
 
 __all__ = [
+    "AffinityRecipe",
     "BoundaryRecipe",
     "Choice",
     "LabelledPart",
@@ -42,6 +44,7 @@ __all__ = [
     "refuse_not_finite",
     "sample_volumes",
     "segment_to_file",
+    "train_affinity",
     "train_boundary",
     "training_folder",
     "write_sample",

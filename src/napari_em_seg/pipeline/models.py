@@ -1,10 +1,11 @@
 """Which trained weights are there and what networks there are, for listing and for the choice by voxel size."""
 
+import logging
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from napari_em_seg.errors import DataError, SourceNotFoundError
+from napari_em_seg.errors import DataError, EmSegError, SourceNotFoundError
 from napari_em_seg.predict.registry import ARCHITECTURES, Architecture, Figures
 from napari_em_seg.predict.registry import describe as describe_architecture
 from napari_em_seg.predict.weights import ModelFile, find_models
@@ -12,6 +13,7 @@ from napari_em_seg.volume import Volume, VoxelSize
 
 __all__ = ["Choice", "ModelInfo", "architectures", "choose_model", "models"]
 
+_log = logging.getLogger(__name__)
 _FAR = 1.5  # a pixel that much larger or smaller than those in training is worth a warning
 
 
@@ -33,11 +35,19 @@ class Choice:
 
 
 def models() -> list[ModelInfo]:
-    """List the trained weights that come with the package, and the user's own."""
-    return [
-        ModelInfo(file, describe_architecture(file.card.architecture, **file.card.arguments))
-        for file in find_models()
-    ]
+    """List the trained weights that come with the package, and the user's own.
+
+    Those whose network cannot be built are left out and logged as a warning.
+    """
+    found = []
+    for file in find_models():
+        try:
+            figures = describe_architecture(file.card.architecture, **file.card.arguments)
+        except EmSegError as error:
+            _log.warning("The model %s was left out. %s", file.path.name, error)
+            continue
+        found.append(ModelInfo(file, figures))
+    return found
 
 
 def architectures() -> list[tuple[Architecture, Figures]]:

@@ -15,7 +15,7 @@ from napari_em_seg.predict.weights import Card, load_weights, resolve
 from napari_em_seg.volume import Progress, Volume, VoxelSize
 
 if TYPE_CHECKING:
-    from napari_em_seg.predict.nets._net import BoundaryNet
+    from napari_em_seg.predict.nets import AnyNet
 
 __all__ = ["Prediction", "predict_boundary", "predict_to_file"]
 
@@ -37,7 +37,7 @@ class Prediction:
     slices
         Which slices.
     views
-        1, 4, 8 or 16 symmetries that are averaged.
+        1, 4, 8 or 16 symmetries that are averaged; None: 16 on a GPU, 4 on a CPU.
     device, tile, dtype
         See `predict.run.predict`.
     """
@@ -46,7 +46,7 @@ class Prediction:
     local_models: Sequence[str] = ()
     misaligned: Misaligned = "auto"
     slices: slice = field(default_factory=lambda: slice(None))
-    views: int = 16
+    views: int | None = None
     device: str = "auto"
     tile: int | None = None
     dtype: Literal["uint8", "float32"] = "uint8"
@@ -65,8 +65,11 @@ def predict_boundary(
 
     ``on_choice`` is told which model "auto" became, and why.
     """
+    from napari_em_seg.predict.device import choose_device
     from napari_em_seg.predict.run import predict
 
+    device = choose_device(wanted.device)
+    views = (4 if device.type == "cpu" else 16) if wanted.views is None else wanted.views
     global_models = [_loaded(name, volume, on_choice) for name in wanted.models]
     local_models = [_loaded(name, volume, on_choice) for name in wanted.local_models]
     return predict(
@@ -74,8 +77,8 @@ def predict_boundary(
         [net for net, _ in global_models],
         local_models=[net for net, _ in local_models],
         misaligned=wanted.misaligned,
-        views=wanted.views,
-        device=wanted.device,
+        views=views,
+        device=str(device),
         tile=wanted.tile,
         normalise=_normalisation([card for _, card in global_models + local_models]),
         dtype=wanted.dtype,
@@ -110,9 +113,7 @@ def predict_to_file(
         io.write_volume(result, out, overwrite=overwrite)
 
 
-def _loaded(
-    name: str, volume: Volume, on_choice: Callable[[Choice], object] | None
-) -> "tuple[BoundaryNet, Card]":
+def _loaded(name: str, volume: Volume, on_choice: Callable[[Choice], object] | None) -> "tuple[AnyNet, Card]":
     if name == "auto":
         choice = choose_model(volume)
         if on_choice is not None:
@@ -132,7 +133,7 @@ def _normalisation(cards: Sequence[Card]) -> Literal["slice", "volume"]:
             "models that were trained alike",
             "Predict with each alone",
         )
-    return found.pop()
+    return next(iter(found), "volume")
 
 
 def _folder_of(out: str) -> Path:

@@ -17,7 +17,7 @@ from napari_em_seg.volume import Progress, Volume
 
 __all__ = ["DEPTHS", "Segmentation", "sections", "segment_to_file", "segmentation_scores"]
 
-DEPTHS = (0.005, 0.01, 0.015, 0.02, 0.03, 0.04, 0.05, 0.06, 0.08, 0.1, 0.12, 0.15, 0.2, 0.25, 0.3)
+DEPTHS = (0.005, 0.01, 0.015, 0.02, 0.03, 0.04, 0.05, 0.06, 0.08, 0.1, 0.12, 0.15, 0.2, 0.25, 0.3, 0.4, 0.5)
 """The depths h of the watershed among which the best is looked for."""
 
 
@@ -43,9 +43,9 @@ def segment_to_file(
     progress: Progress = None,
 ) -> Segmentation:
     """Segment a boundary map by the watershed from H-minima, at a depth given or the best for a truth."""
-    io.check_volume_target(out, overwrite=overwrite)
+    io.check_volume_target(out, kind="labels", overwrite=overwrite)
     boundary = io.open_volume(source)
-    inside = None if mask is None else io.open_volume(mask, "labels")
+    inside = None if mask is None else io.open_volume(mask, "labels")[:] != 0
     options: Any = {"sigma": sigma, "mode": mode, "mask": inside, "progress": progress}
     scores: Mapping[float, Scores] = {}
     if truth is not None and h is None:

@@ -1,21 +1,26 @@
 """Training by name: volumes and choices in, a weight file with its card out."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from hashlib import sha256
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, Protocol
+
+import numpy as np
 
 from napari_em_seg.errors import DataError, TargetExistsError
+from napari_em_seg.io._location import locate
 from napari_em_seg.pipeline.segmentation import sections, segmentation_scores
 from napari_em_seg.predict.labels import Kernel
-from napari_em_seg.predict.registry import architecture, build
+from napari_em_seg.predict.registry import ARCHITECTURES, architecture, build
 from napari_em_seg.predict.weights import SUFFIX, Card, load_weights, resolve, save_weights
 from napari_em_seg.volume import Progress, Volume, VoxelSize
 
 if TYPE_CHECKING:
     from napari_em_seg.predict.boundary import Validation
     from napari_em_seg.predict.crops import LabelledVolume, Zero
-    from napari_em_seg.predict.nets._net import BoundaryNet
+    from napari_em_seg.predict.nets import AnyNet
+    from napari_em_seg.predict.train import Plan, Task
 
 __all__ = ["BoundaryRecipe", "LabelledPart", "Provenance", "train_boundary", "training_folder"]
 
@@ -31,12 +36,41 @@ class LabelledPart:
     def __post_init__(self) -> None:
         start, stop, step = self.slices.indices(len(self.raw))
         if step != 1 or stop <= start:
+            ends = ("" if end is None else str(end) for end in (self.slices.start, self.slices.stop))
             raise DataError(
-                f"{self.raw.source} has {len(self.raw)} slices; the part is {self.slices.start}:"
-                f"{self.slices.stop}",
-                "at least one of its slices",
+                f"{self.raw.label} has {len(self.raw)} slices; the part is {':'.join(ends)}",
+                "a range of at least one of its slices, without step",
                 f"Give a range within 0:{len(self.raw)}",
             )
+        if self.raw.source and self.raw.source == self.labels.source:
+            raise DataError(
+                f"Image and labels are the same array, {self.raw.source}",
+                "an image, and labels that belong to it",
+                "Name the labels as well",
+            )
+
+    @property
+    def description(self) -> str:
+        """Say which slices of what this is, for a model card: "cells.h5/volumes/raw, slices 0 to 14"."""
+        start, stop, _ = self.slices.indices(len(self.raw))
+        return f"{_place(self.raw)}, slices {start} to {stop - 1}"
+
+
+class Recipe(Protocol):
+    """What the training of every kind of network has: see `BoundaryRecipe`."""
+
+    @property
+    def architecture(self) -> str: ...
+    @property
+    def steps(self) -> int: ...
+    @property
+    def learning_rate(self) -> float: ...
+    @property
+    def seed(self) -> int: ...
+    @property
+    def validate_every(self) -> int: ...
+    @property
+    def begin_from(self) -> str | None: ...
 
 
 @dataclass(frozen=True)
@@ -97,43 +131,79 @@ def train_boundary(
 ) -> Card | None:
     """Train a boundary network and write its weights; a run that was stopped goes on where it was.
 
-    Checkpoints and curves are in a folder beside ``out``, see `training_folder`. The network is kept that
-    gives the best *segmentation* of the validation slices, by the watershed from H-minima: in 3-D where
-    labels are ids, slice by slice where they are membranes.
+    Curves, and until the end a checkpoint, are in a folder beside ``out``, see `training_folder`. The network
+    is kept that gives the best *segmentation* of the validation slices, by the watershed from H-minima: in
+    3-D where labels are ids, slice by slice where they are membranes.
 
     Returns
     -------
     The card, or None where the run was cancelled before its end.
     """
-    _check_target(out, overwrite)
-    voxel_size = _voxel_size(training)
-    architecture(recipe.architecture)  # a wrong name shows before volumes are read
+    check_target(out, overwrite)
+    voxel_size = check_parts(training, validation)
+    check_task(recipe.architecture, "boundary")  # a wrong name shows before volumes are read
 
     from napari_em_seg.predict.boundary import BoundaryTask
     from napari_em_seg.predict.crops import CropSampler
-    from napari_em_seg.predict.device import choose_device
-    from napari_em_seg.predict.train import Plan, train
+    from napari_em_seg.predict.nets import BoundaryNet
 
-    device_ = choose_device(device)
-    net = _first_net(recipe)
-    sampler = CropSampler([_read(part, recipe) for part in training], net.n_slices, recipe.side, recipe.batch)
+    net = first_net(recipe)
+    if not isinstance(net, BoundaryNet):
+        raise TypeError(f"{recipe.architecture} is registered as a boundary network and is none")
+    volumes = [_read(part, recipe) for part in training]
+    validations = [_validation(part, recipe) for part in validation]
+    card = new_card(out, net, recipe, provenance, training, voxel_size)  # what is wrong with it shows now
+    card = replace(card, kernel=recipe.kernel)
     task = BoundaryTask(
-        sampler,
+        CropSampler(volumes, net.n_slices, recipe.side, recipe.batch),
         architecture(recipe.architecture).loss,
-        [_validation(part, recipe) for part in validation],
+        validations,
         lambda maps, truths: segmentation_scores(maps, truths, is_flat=recipe.kernel is None),
         device,
     )
-    plan = Plan(recipe.steps, recipe.learning_rate, validate_every=recipe.validate_every, seed=recipe.seed)
+    return run_training(
+        out, net, task, recipe, card, _fingerprint(recipe, volumes, validations), device=device,
+        overwrite=overwrite, progress=progress, on_validation=on_validation, cancelled=cancelled,
+    )  # fmt: skip
+
+
+def run_training(
+    out: Path,
+    net: "AnyNet",
+    task: "Task",
+    recipe: Recipe,
+    card: Card,
+    about: str,
+    *,
+    device: str,
+    overwrite: bool,
+    progress: Progress,
+    on_validation: Callable[[Mapping[str, float]], object] | None,
+    cancelled: Callable[[], bool],
+) -> Card | None:
+    """Run the loop, and write the weights that validated best with their card."""
+    from napari_em_seg.predict.device import choose_device
+    from napari_em_seg.predict.train import CHECKPOINT, train
+
     trained = train(
-        net, task, plan, training_folder(out), device=device_, on_validation=on_validation, cancelled=cancelled,
+        net, task, plan_of(recipe), training_folder(out), device=choose_device(device), about=about,
+        on_validation=on_validation, cancelled=cancelled,
         on_step=lambda step, _: progress(step, recipe.steps) if progress else None,
     )  # fmt: skip
     if cancelled():
         return None
-    card = _card(out, net, recipe, provenance, training, voxel_size, trained.best)
+    card = replace(card, measures=_measures(trained.best))
     save_weights(out, net, card, overwrite=overwrite)
+    # else a run that overwrites would be over at once
+    (training_folder(out) / CHECKPOINT).unlink(missing_ok=True)
     return card
+
+
+def plan_of(recipe: Recipe) -> "Plan":
+    """Return the plan of the loop; a recipe that makes none is a DataError."""
+    from napari_em_seg.predict.train import Plan
+
+    return Plan(recipe.steps, recipe.learning_rate, validate_every=recipe.validate_every, seed=recipe.seed)
 
 
 def training_folder(out: Path) -> Path:
@@ -141,33 +211,46 @@ def training_folder(out: Path) -> Path:
     return out.with_name(out.name.removesuffix(SUFFIX) + ".training")
 
 
-def _check_target(out: Path, overwrite: bool) -> None:
+def check_target(out: Path, overwrite: bool) -> None:
+    """Refuse a target that could not be written in the end."""
     if out.suffix != SUFFIX:
         raise DataError(f"The weights are to go into {out}", f"a file ending in {SUFFIX}", "Add that ending")
     if out.exists() and not overwrite:
         raise TargetExistsError(f"{out} exists", "a new file", "Choose another name, or say --overwrite")
 
 
-def _voxel_size(training: Sequence[LabelledPart]) -> VoxelSize:
-    if not training:
-        raise DataError("No labelled volume is given", "at least one", "Name an image and its labels")
+def check_task(name: str, task: str) -> None:
+    """Refuse a network that is not there, or is for something else."""
+    found = architecture(name)
+    if found.task != task:
+        fitting = [other.name for other in ARCHITECTURES.values() if other.task == task]
+        raise DataError(f"{name} predicts {found.task}", f"one of {', '.join(fitting)}",
+                        f"Choose one of these, or: napari-em-seg train {found.task}")  # fmt: skip
+
+
+def check_parts(training: Sequence[LabelledPart], validation: Sequence[LabelledPart]) -> VoxelSize:
+    """Return the voxel size to train for; refuse to train or validate on nothing."""
+    if not training or not validation:
+        raise DataError("No labelled volume is given", "at least one to train on and one to validate",
+                        "Name an image and its labels")  # fmt: skip
     found = training[0].raw.voxel_size_nm
     if found is None:
         raise DataError(
-            f"The voxel size of {training[0].raw.source} is unknown",
+            f"The voxel size of {training[0].raw.label} is unknown",
             "one that the weights can be chosen by later",
             "Give it with --voxel-size Z Y X",
         )
     return found
 
 
-def _first_net(recipe: BoundaryRecipe) -> "BoundaryNet":
+def first_net(recipe: Recipe, **arguments: Any) -> "AnyNet":
+    """Build the network with the weights that its training begins with."""
     import torch
 
     from napari_em_seg.predict.boundary import begin_from
 
-    torch.manual_seed(recipe.seed)
-    net = build(recipe.architecture)
+    torch.manual_seed(plan_of(recipe).seed)
+    net = build(recipe.architecture, **arguments)
     if recipe.begin_from is not None:
         begin_from(net, load_weights(resolve(recipe.begin_from).path)[0])
     return net
@@ -187,26 +270,51 @@ def _validation(part: LabelledPart, recipe: BoundaryRecipe) -> "Validation":
     return Validation(part.raw, part.slices, sections(truth) if recipe.kernel is None else truth)
 
 
-def _card(
+def _fingerprint(
+    recipe: BoundaryRecipe, volumes: "Sequence[LabelledVolume]", validations: "Sequence[Validation]"
+) -> str:
+    """Return a number that is another one wherever another network would come out."""
+    digest = sha256(repr(recipe).encode())
+    arrays = [array for volume in volumes for array in (volume.image, volume.boundary, volume.known)]
+    for array in (*arrays, *(part.truth for part in validations)):
+        if array is not None:
+            digest.update(f"{array.shape} {array.dtype}".encode())
+            digest.update(np.ascontiguousarray(array).data)
+    return digest.hexdigest()
+
+
+def _place(volume: Volume) -> str:
+    """Name a volume by its file and the path inside, without the folders above."""
+    if not volume.source:
+        return volume.name
+    location = locate(volume.source)
+    return f"{location.path.name}/{location.inner}".rstrip("/")
+
+
+def new_card(
     out: Path,
-    net: "BoundaryNet",
-    recipe: BoundaryRecipe,
+    net: "AnyNet",
+    recipe: Recipe,
     provenance: Provenance,
     training: Sequence[LabelledPart],
     voxel_size: VoxelSize,
-    best: Mapping[str, float],
 ) -> Card:
+    """Make a card without measures, which come with training."""
     return Card(
         name=provenance.name or out.name.removesuffix(SUFFIX),
         architecture=recipe.architecture,
         n_slices=net.n_slices,
-        kernel=recipe.kernel,
+        kernel=None,
         voxel_size_nm=voxel_size,
         tissue=provenance.tissue,
-        data=provenance.data or tuple(Path(part.raw.source).name for part in training),
+        data=provenance.data or tuple(part.description for part in training),
         licence=provenance.licence,
-        measures={f"{name} (validation)": value for name, value in best.items() if name != "score"},
         command=provenance.command,
         seed=recipe.seed,
         normalisation="volume",
+        task=architecture(recipe.architecture).task,
     )
+
+
+def _measures(best: Mapping[str, float]) -> dict[str, float]:
+    return {f"{name} (validation)": value for name, value in best.items() if name != "score"}

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from napari_em_seg.errors import DataError
 from napari_em_seg.predict.crops import CropSampler
 from napari_em_seg.predict.losses import LOSSES
-from napari_em_seg.predict.nets._net import BoundaryNet
+from napari_em_seg.predict.nets import AnyNet
 from napari_em_seg.predict.nets.m2fcn import M2FCN
 from napari_em_seg.predict.run import predict
 from napari_em_seg.volume import Volume
@@ -73,14 +73,14 @@ class BoundaryTask:
         return self.measure(maps, [part.truth for part in self.validations])
 
 
-def begin_from(net: BoundaryNet, trained: BoundaryNet) -> None:
+def begin_from(net: AnyNet, trained: AnyNet) -> None:
     """Take over trained weights: of the same network, or into stage 1 of an M2FCN with more stages."""
-    if isinstance(net, M2FCN) and isinstance(trained, M2FCN) and len(net.stages) > len(trained.stages):
-        net.init_from_single_stage(trained)
-        return
     try:
-        net.load_state_dict(trained.state_dict())
-    except RuntimeError as error:
+        if isinstance(net, M2FCN) and isinstance(trained, M2FCN) and len(net.stages) > len(trained.stages):
+            net.init_from_single_stage(trained)
+        else:
+            net.load_state_dict(trained.state_dict())
+    except (DataError, RuntimeError) as error:
         came = sum(parameter.numel() for parameter in trained.parameters())
         raise DataError(
             f"The weights to begin from are those of another network ({came:,} parameters)",

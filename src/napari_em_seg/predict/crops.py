@@ -39,10 +39,14 @@ class LabelledVolume:
                 "labels of the same shape as the image",
                 "Give the labels that belong to this image, or cut both to the same part",
             )
-        share = float(self.boundary.mean() if self.known is None else self.boundary[self.known].mean())
+        judged = self.boundary if self.known is None else self.boundary[self.known]
+        share = float(judged.mean()) if judged.size else -1
         if not 0 < share < 1:
+            place = "wherever they are known" if self.known is not None else "everywhere"
             raise DataError(
-                f"The labels are {'boundary' if share else 'object'} everywhere",
+                f"The labels are {'boundary' if share else 'object'} {place}"
+                if judged.size
+                else "No voxel is labelled in such a way that one can tell whether it is boundary",
                 "labels with boundaries and objects",
                 "Check that these are the labels, and that 0 or membranes are marked in them",
             )
@@ -68,7 +72,8 @@ def labelled(
         The slices to take, for instance those for training.
     zero
         What the id 0 means. With "boundary", thick membranes that are drawn as 0 are boundary inside too;
-        with "ignore", what is not labelled yet is left out.
+        with "ignore", what is not labelled yet is left out, and so are voxels whose kernel reaches into it:
+        whether they are boundary depends on what lies there.
     """
     if zero not in get_args(Zero):
         raise DataError(f"The id 0 is to mean {zero!r}", f"one of {', '.join(get_args(Zero))}", "Choose one")
@@ -86,7 +91,10 @@ def labelled(
     boundary = boundary_labels(marks, kernel)
     if zero == "boundary":
         boundary |= marks == 0
-    return LabelledVolume(image, boundary, marks != 0 if zero == "ignore" else None)
+    if zero != "ignore":
+        return LabelledVolume(image, boundary)
+    is_labelled = marks != 0
+    return LabelledVolume(image, boundary, is_labelled & (boundary_labels(is_labelled, kernel) == 0))
 
 
 @dataclass(frozen=True, eq=False)
@@ -116,6 +124,12 @@ class CropSampler:
     def __post_init__(self) -> None:
         if not self.volumes:
             raise DataError("No labelled volume is given", "at least one", "Name an image and its labels")
+        if min(self.side, self.batch_size) < 1:
+            raise DataError(
+                f"Batches are to have {self.batch_size} crops of {self.side}×{self.side} pixels",
+                "at least one crop, of at least one pixel",
+                "Give larger numbers",
+            )
         for volume in self.volumes:
             if volume.image.shape[0] < self.n_slices or min(volume.image.shape[1:]) < self.side:
                 raise DataError(

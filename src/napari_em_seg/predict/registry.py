@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING, Any, Literal
 from napari_em_seg.errors import DataError
 
 if TYPE_CHECKING:
-    from napari_em_seg.predict.nets._net import BoundaryNet
+    from napari_em_seg.predict.nets import AnyNet
 
 __all__ = ["ARCHITECTURES", "Architecture", "Figures", "architecture", "build", "describe"]
 
-Family = Literal["deepem3d", "m2fcn", "unet"]
+Family = Literal["deepem3d", "m2fcn", "unet", "affinity"]
 
 
 @dataclass(frozen=True)
@@ -32,22 +32,27 @@ class Architecture:
     build
         Makes the network, with random weights; takes the arguments of its class.
     n_slices
-        Slices it takes, unless an argument of that name says otherwise.
+        Slices it takes, unless an argument of that name says otherwise; None for one that takes blocks.
     arguments
         What ``build`` is given, unless a caller says otherwise.
     loss
-        The loss of its paper, a key of ``losses.LOSSES``.
+        The loss of its paper, a key of ``losses.LOSSES``, or for affinities of ``AFFINITY_LOSSES``.
     is_small
         Whether it is meant for machines without a GPU.
     """
 
     name: str
     family: Family
-    build: "Callable[..., BoundaryNet]" = field(repr=False)
-    n_slices: int
+    build: "Callable[..., AnyNet]" = field(repr=False)
+    n_slices: int | None
     arguments: Mapping[str, Any]
     loss: str
     is_small: bool
+
+    @property
+    def task(self) -> str:
+        """What it predicts."""
+        return "affinity" if self.family == "affinity" else "boundary"
 
 
 @dataclass(frozen=True)
@@ -66,7 +71,7 @@ class Figures:
     multiply_adds
         Multiplications with addition, of all convolutions, for each voxel predicted.
     n_slices
-        Slices taken in for one slice out.
+        Slices that one slice out depends on.
     stride
         Sizes and shifts that are multiples of it need no padding, and shift the output likewise.
     """
@@ -92,7 +97,7 @@ def architecture(name: str) -> Architecture:
     return found
 
 
-def build(name: str, **arguments: Any) -> "BoundaryNet":
+def build(name: str, **arguments: Any) -> "AnyNet":
     """Build a network with random weights; the arguments go before those of its architecture."""
     from napari_em_seg.predict.nets._blocks import clear_arguments
 
@@ -107,53 +112,68 @@ def describe(name: str, **arguments: Any) -> Figures:
 
     with torch.device("meta"):
         net = build(name, **arguments).eval()
-    left, right = net.reach
+    if net.n_slices is None:
+        deep, reach, _ = net.halo
+        left, right, n_slices, stride = reach, reach, 2 * deep + 1, net.stride[-1]
+    else:
+        (left, right), n_slices, stride = net.reach, net.n_slices, net.stride
     return Figures(
         n_parameters=sum(parameter.numel() for parameter in net.parameters()),
         receptive_field=left + 1 + right,
         reach=max(left, right),
         multiply_adds=_multiply_adds(net),
-        n_slices=net.n_slices,
-        stride=net.stride,
+        n_slices=n_slices,
+        stride=stride,
     )
 
 
-def _multiply_adds(net: "BoundaryNet", size: int = 512) -> int:
+def _multiply_adds(net: "AnyNet", size: int = 512) -> int:
     """Count by torch's own counter, on tensors without content."""
     import torch
     from torch.utils.flop_counter import FlopCounterMode
 
+    shape = (1, 1, 1, size, size) if net.n_slices is None else (1, net.n_slices, size, size)
     with torch.inference_mode(), FlopCounterMode(display=False) as counter:
-        net(torch.empty(1, net.n_slices, size, size, device="meta"))
+        net(torch.empty(shape, device="meta"))
     return round(float(counter.get_total_flops()) / 2 / size**2)
 
 
-def _deepem3d(**arguments: Any) -> "BoundaryNet":
+def _deepem3d(**arguments: Any) -> "AnyNet":
     from napari_em_seg.predict.nets.deepem3d import DeepEM3D
 
     return DeepEM3D(**arguments)
 
 
-def _m2fcn(**arguments: Any) -> "BoundaryNet":
+def _m2fcn(**arguments: Any) -> "AnyNet":
     from napari_em_seg.predict.nets.m2fcn import M2FCN
 
     return M2FCN(**arguments)
 
 
-def _unet(**arguments: Any) -> "BoundaryNet":
+def _unet(**arguments: Any) -> "AnyNet":
     from napari_em_seg.predict.nets.unet import UNet
 
     return UNet(**arguments)
 
 
-def _architecture(family: Family, name: str, loss: str, n_slices: int, **arguments: Any) -> Architecture:
-    builders = {"deepem3d": _deepem3d, "m2fcn": _m2fcn, "unet": _unet}
+def _affinity(**arguments: Any) -> "AnyNet":
+    from napari_em_seg.predict.nets.affinity_unet import AffinityUNet
+
+    return AffinityUNet(**arguments)
+
+
+def _architecture(
+    family: Family, name: str, loss: str, n_slices: int | None = None, **arguments: Any
+) -> Architecture:
+    builders = {"deepem3d": _deepem3d, "m2fcn": _m2fcn, "unet": _unet, "affinity": _affinity}
+    if n_slices is not None:
+        arguments = {"n_slices": n_slices, **arguments}
     return Architecture(
         name=name,
         family=family,
         build=builders[family],
         n_slices=n_slices,
-        arguments=MappingProxyType({"n_slices": n_slices, **arguments}),
+        arguments=MappingProxyType(arguments),
         loss=loss,
         is_small="small" in name,
     )
@@ -165,12 +185,16 @@ def _all() -> dict[str, Architecture]:
     unet = partial(_architecture, "unet", loss="class-weighted", base_channels=16, levels=4)
     small_deepem3d = partial(deepem3d, width=0.2, rates=((1, 3, 5),) * 4, maps=4, squeeze=16)
     small_m2fcn = partial(m2fcn, widths=(16, 24, 48, 64, 64))
+    affinity = partial(_architecture, "affinity", loss="malis")
+    small_affinity = partial(affinity, channels=(16, 32, 64, 128), depths=((1, 1), (3, 1), (3, 1), (3, 1)))
     found = [
         *(deepem3d(name=f"deepem3d-s{n}", n_slices=n) for n in (1, 3, 5)),
         *(small_deepem3d(name=f"deepem3d-small-s{n}", n_slices=n) for n in (1, 3, 5)),
         *(m2fcn(name=f"m2fcn-{n}", stages=n) for n in (1, 2, 3)),
         *(small_m2fcn(name=f"m2fcn-small-{n}", stages=n) for n in (1, 2, 3)),
         *(unet(name=f"unet-small-s{n}", n_slices=n) for n in (1, 3, 5)),
+        affinity(name="affinity-unet"),
+        small_affinity(name="affinity-unet-small"),
     ]
     return {entry.name: entry for entry in found}
 

@@ -369,8 +369,12 @@ def _checked_slices(slices: slice | None, depth: int) -> slice:
     """Return the slices as a range of at least one, without step."""
     start, stop, step = (slices or slice(None)).indices(depth)
     if step != 1 or stop <= start:
+        given = (slices.start, slices.stop, slices.step) if slices else ()
+        text = ":".join("" if end is None else str(end) for end in given[: 2 if step == 1 else 3])
         raise DataError(
-            f"The slices are {slices} of {depth}", "a range of at least one, without step", "Give, say, 0:10"
+            f"The slices are {text} of {depth}",
+            "a range of at least one, without step",
+            f"Give a range within 0:{depth}",
         )
     return slice(start, stop)
 

@@ -16,7 +16,7 @@ import safetensors.torch
 import torch
 from torch import Tensor, nn
 
-from napari_em_seg.errors import DataError, FormatError
+from napari_em_seg.errors import DataError, EmSegError, FormatError
 from napari_em_seg.io._atomic import atomic
 from napari_em_seg.predict.device import channels_last, lay_out
 
@@ -80,6 +80,10 @@ class Plan:
                 "at least one step and a positive learning rate",
                 "Give larger numbers",
             )
+        if not 0 <= self.seed < 2**63:
+            raise DataError(
+                f"The seed is {self.seed}", "a whole number from 0 to 2⁶³ − 1", "Give one such as 0"
+            )
 
     def rate(self, step: int) -> float:
         """Learning rate: linear rise, then ``(1 + cos(π t)) / 2`` with t from 0 to 1."""
@@ -106,6 +110,7 @@ def train(
     *,
     device: torch.device | None = None,
     half: bool | None = None,
+    about: str = "",
     on_step: Callable[[int, float], object] | None = None,
     on_validation: Callable[[Mapping[str, float]], object] | None = None,
     cancelled: Callable[[], bool] = lambda: False,
@@ -125,6 +130,8 @@ def train(
     half
         Whether convolutions work in bfloat16 (the weights stay float32); None: where the device can do it
         natively, which halves the time of a step.
+    about
+        Stands for all else that decides what comes out, such as the data; a checkpoint of another is refused.
     on_step
         Called with the number of steps done and the loss.
     on_validation
@@ -133,7 +140,7 @@ def train(
         Asked after every step; when it says yes, the checkpoint is written and the run ends early.
     """
     device = device or torch.device("cpu")
-    run = _Run(net, task, plan, folder, device, _has_bfloat16(device) if half is None else half)
+    run = _Run(net, task, plan, folder, device, _has_bfloat16(device) if half is None else half, about)
     run.resume()
     while run.step < plan.steps and not cancelled():
         loss = run.advance()
@@ -154,11 +161,18 @@ class _Run:
     """The state of a training run, all of which is in its checkpoint."""
 
     def __init__(
-        self, net: nn.Module, task: Task, plan: Plan, folder: Path, device: torch.device, half: bool
+        self,
+        net: nn.Module,
+        task: Task,
+        plan: Plan,
+        folder: Path,
+        device: torch.device,
+        half: bool,
+        about: str,
     ) -> None:
-        folder.mkdir(parents=True, exist_ok=True)
+        _make(folder)
         self._net, self._task, self._plan = lay_out(net.to(device)), task, plan
-        self._folder, self._device, self._half = folder, device, half
+        self._folder, self._device, self._half, self._about = folder, device, half, about
         self._optimizer = torch.optim.AdamW(
             net.parameters(), plan.learning_rate, weight_decay=plan.weight_decay
         )
@@ -205,7 +219,7 @@ class _Run:
         if not self.trained.best or measures["score"] < self.trained.best["score"]:
             self.trained.best, self.trained.best_step = measures, self.step
             with atomic(self._folder / BEST, overwrite=True) as path:
-                safetensors.torch.save_file(_contiguous(self._net.state_dict()), path)
+                path.write_bytes(safetensors.torch.save(_contiguous(self._net.state_dict())))
         write_curves(self.trained.curves, self._folder / CURVES)
 
     def save(self) -> None:
@@ -215,12 +229,13 @@ class _Run:
             tensors |= {f"adam.{index}.{name}": torch.as_tensor(value) for name, value in state.items()}
         described = {
             "plan": asdict(self._plan),
+            "about": self._about,
             "step": self.step,
             "losses": self._losses,
             "trained": asdict(self.trained),
         }
         with atomic(self._folder / CHECKPOINT, overwrite=True) as path:
-            safetensors.torch.save_file(_contiguous(tensors), path, {"run": json.dumps(described)})
+            path.write_bytes(safetensors.torch.save(_contiguous(tensors), {"run": json.dumps(described)}))
 
     def resume(self) -> None:
         """Go on from the folder's checkpoint, if there is one and it belongs to this plan."""
@@ -232,7 +247,13 @@ class _Run:
             raise FormatError(
                 f"{path} belongs to another training plan",
                 f"the plan {self._plan}",
-                "Choose another folder, or train on with the old plan",
+                "Choose another folder, train on with the old plan, or delete it to begin anew",
+            )
+        if described.get("about", self._about) != self._about:
+            raise FormatError(
+                f"{path} belongs to another training, on other data or with other options",
+                "what it was begun with",
+                "Choose another folder, give the old data and options, or delete it to begin anew",
             )
         weights = {name.removeprefix("net."): t for name, t in tensors.items() if name.startswith("net.")}
         try:
@@ -246,6 +267,8 @@ class _Run:
         self._load_optimizer(tensors)
         self.step, self._losses = described["step"], described["losses"]
         self.trained = Trained(**described["trained"])
+        if self.trained.curves:
+            self._started -= 60 * self.trained.curves[-1]["minutes"]
 
     def _load_optimizer(self, tensors: dict[str, Tensor]) -> None:
         state: dict[int, dict[str, Tensor]] = {}
@@ -259,6 +282,17 @@ class _Run:
         """Put the best weights into the network."""
         if (self._folder / BEST).exists():
             self._net.load_state_dict(safetensors.torch.load_file(self._folder / BEST))
+
+
+def _make(folder: Path) -> None:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise EmSegError(
+            f"The folder {folder} cannot be made: {error.strerror}",
+            "a place where you may write",
+            "Choose another place for the weights",
+        ) from error
 
 
 def _has_bfloat16(device: torch.device) -> bool:

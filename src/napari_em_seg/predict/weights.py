@@ -18,12 +18,12 @@ from safetensors import SafetensorError, safe_open
 from napari_em_seg.errors import DataError, EmSegError, FormatError, SourceNotFoundError, SourcePermissionError
 from napari_em_seg.io._atomic import atomic
 from napari_em_seg.predict.labels import Kernel
-from napari_em_seg.predict.registry import build
+from napari_em_seg.predict.registry import architecture, build
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
-    from napari_em_seg.predict.nets._net import BoundaryNet
+    from napari_em_seg.predict.nets import AnyNet
 
 __all__ = [
     "SUFFIX",
@@ -49,7 +49,7 @@ class Card:
     architecture, arguments
         A name in the registry, and what was given to ``build`` beside it.
     n_slices
-        Slices taken in.
+        Slices taken in; None for a network that takes blocks.
     kernel
         The boundary labels learned; None for other tasks.
     voxel_size_nm
@@ -72,7 +72,7 @@ class Card:
 
     name: str
     architecture: str
-    n_slices: int
+    n_slices: int | None
     kernel: Kernel | None
     voxel_size_nm: tuple[float, float, float]
     tissue: str
@@ -129,7 +129,7 @@ def save_weights(path: Path, net: "nn.Module", card: Card, *, overwrite: bool = 
     The card is in the safetensors metadata and nowhere else, so that a file that is copied is complete. A
     checksum over card and weights is beside it.
     """
-    from safetensors.torch import save_file
+    from safetensors.torch import save
 
     tensors = {name: value.detach().cpu().contiguous().clone() for name, value in net.state_dict().items()}
     problem = _misfit(tensors, _empty_net(card)) or _not_finite(tensors)
@@ -139,10 +139,10 @@ def save_weights(path: Path, net: "nn.Module", card: Card, *, overwrite: bool = 
     text = card.to_json()
     metadata = {"format": "pt", "napari-em-seg": _VERSION, "card": text, "sha256": _digest(text, tensors)}
     with atomic(Path(path), overwrite=overwrite) as partial:
-        save_file(tensors, partial, metadata)
+        partial.write_bytes(save(tensors, metadata))  # save_file makes files that nobody else may read
 
 
-def load_weights(path: Path) -> "tuple[BoundaryNet, Card]":
+def load_weights(path: Path) -> "tuple[AnyNet, Card]":
     """Build the network that the card names and give it the weights, ready to predict (in eval mode).
 
     Nothing in the file is executed: it holds numbers and text, both checked before use.
@@ -185,8 +185,9 @@ def find_models() -> list[ModelFile]:
         for path in sorted(folder.glob(f"*{SUFFIX}")):
             try:
                 model = ModelFile(path, origin, read_card(path))  # type: ignore[arg-type]
+                architecture(model.card.architecture)  # a later version may have others
             except EmSegError as error:
-                _log.warning("A model was left out. %s", error)
+                _log.warning("The model %s was left out. %s", path.name, error)
                 continue
             found.setdefault(model.name, model)
     return list(found.values())
@@ -267,7 +268,7 @@ def _card_of(path: Path, metadata: Mapping[str, str]) -> Card:
         raise FormatError(f"{path}: {error.came}", error.expected, error.do) from error
 
 
-def _empty_net(card: Card) -> "BoundaryNet":
+def _empty_net(card: Card) -> "AnyNet":
     """Build what the card names without memory for its weights, and check that it takes as many slices."""
     import torch
 
@@ -345,7 +346,7 @@ def _is_size(value: object) -> bool:
 _CHECKS: dict[str, Callable[[Any], bool]] = {
     "name": _is_filled,
     "architecture": _is_text,
-    "n_slices": lambda value: isinstance(value, int),
+    "n_slices": lambda value: value is None or isinstance(value, int),
     "kernel": lambda value: value is None or value in get_args(Kernel),
     "voxel_size_nm": _is_size,
     "tissue": _is_text,

@@ -195,7 +195,7 @@ def best_h(
                         "the same shape for both", "Crop or pad one to fit the other")  # fmt: skip
     found = basins(boundary, sigma=sigma, mode=mode, mask=mask, drift=drift, progress=progress)
     overlaps = _overlaps(found.labels, truth, mask, is_flat=mode == "2d")
-    scores = {h: evaluate(_joined(overlaps, found.table(h))) for h in depths}
+    scores = {h: evaluate(overlaps.joined(found.table(h))) for h in depths}
     return min(depths, key=lambda h: scores[h].adapted_rand_error), scores
 
 
@@ -352,13 +352,3 @@ def _overlaps(labels: Labels, truth: ArrayLike, mask: ArrayLike | None, *, is_fl
         return contingency(labels, truth, mask=mask)  # says what is wrong
     segments, objects, counts = (np.concatenate(column) for column in zip(*tables, strict=True))
     return Contingency(segments, objects.astype(np.uint64), counts)
-
-
-def _joined(overlaps: Contingency, table: Labels) -> Contingency:
-    """Return the comparison after basins were joined."""
-    segments = table[overlaps.segmentation]
-    order = np.lexsort((overlaps.truth, segments))
-    a, b, n = segments[order].astype(np.uint64), overlaps.truth[order], overlaps.counts[order]
-    is_first = np.ones(len(a), np.bool_)
-    is_first[1:] = (a[1:] != a[:-1]) | (b[1:] != b[:-1])
-    return Contingency(a[is_first], b[is_first], np.add.reduceat(n, np.flatnonzero(is_first)))

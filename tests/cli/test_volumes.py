@@ -28,7 +28,7 @@ def write_tiff(path: Path, data: np.ndarray, photometric: str = "minisblack", **
 
 
 def run(*arguments: object, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "napari_em_seg.cli", *map(str, arguments)]
+    command = [sys.executable, "-m", "napari_em_seg", *map(str, arguments)]
     return subprocess.run(command, capture_output=True, text=True, check=False, cwd=cwd)
 
 
@@ -189,7 +189,7 @@ def test_wrong_usage_has_exit_code_2() -> None:
 
 def test_help_lists_the_commands_and_nothing_that_does_not_work() -> None:
     said = run("--help").stdout
-    for command in ("sample", "info", "convert", "evaluate", "demo"):
+    for command in ("sample", "info", "convert", "predict", "segment", "models", "train", "evaluate", "demo"):
         assert command in said
         assert run(command, "--help").returncode == 0
 

@@ -1,0 +1,170 @@
+"""The affinity route: training, prediction into three maps, watershed, agglomeration into a tree of merges."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from hashlib import sha256
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from napari_em_seg.metrics import Scores, contingency, evaluate
+from napari_em_seg.pipeline.training import (
+    LabelledPart,
+    Provenance,
+    check_parts,
+    check_target,
+    check_task,
+    first_net,
+    new_card,
+    run_training,
+)
+from napari_em_seg.predict.affinities import NEAREST, Offset
+from napari_em_seg.predict.weights import Card
+from napari_em_seg.segment import agglomerate, region_graph, zwatershed
+from napari_em_seg.volume import ArrayLike, Progress
+
+if TYPE_CHECKING:
+    from napari_em_seg.predict.affinity import IdVolume
+    from napari_em_seg.predict.boundary import Validation
+
+__all__ = ["LONG_RANGE", "THRESHOLDS", "AffinityRecipe", "Fragments", "affinity_scores", "train_affinity"]
+
+LONG_RANGE: tuple[Offset, ...] = ((-2, 0, 0), (0, -9, 0), (0, 0, -9), (0, -27, 0), (0, 0, -27))
+"""What is learned beside the nearest neighbours, if wanted: two slices, 9 and 27 pixels."""
+
+THRESHOLDS = tuple(round(0.05 * step, 2) for step in range(1, 20))
+"""Where merge trees are cut to find the best threshold."""
+
+
+@dataclass(frozen=True)
+class AffinityRecipe:
+    """How an affinity network is trained.
+
+    Parameters
+    ----------
+    architecture
+        A name in the registry.
+    loss
+        A key of ``predict.affinity_losses.AFFINITY_LOSSES``.
+    long_range, descriptors
+        Whether affinities to voxels farther away, and local shape descriptors, are learned as well.
+    shape, batch
+        Of a block (z, y, x), and blocks in a batch.
+    steps, learning_rate, seed, validate_every, begin_from
+        As in `training.BoundaryRecipe`.
+    """
+
+    architecture: str = "affinity-unet-small"
+    loss: str = "malis"
+    long_range: bool = False
+    descriptors: bool = False
+    shape: tuple[int, int, int] = (12, 160, 160)
+    batch: int = 1
+    steps: int = 4000
+    learning_rate: float = 2e-3
+    seed: int = 0
+    validate_every: int = 1000
+    begin_from: str | None = None
+
+    @property
+    def arguments(self) -> dict[str, Any]:
+        """What the network is built with, beside what its name says."""
+        options: dict[str, Any] = {"descriptors": True} if self.descriptors else {}
+        return options | ({"offsets": [list(o) for o in self.offsets]} if self.long_range else {})
+
+    @property
+    def offsets(self) -> tuple[Offset, ...]:
+        """What the affinities join."""
+        return NEAREST + (LONG_RANGE if self.long_range else ())
+
+
+@dataclass(frozen=True)
+class Fragments:
+    """How supervoxels are made from affinities; see `segment.zwatershed`."""
+
+    low: float = 0.02
+    high: float = 0.99
+    size_threshold: int = 50
+    weight_threshold: float = 0.3
+    dust: int = 0
+
+    def of(self, affinities: ArrayLike, progress: Progress = None) -> NDArray[np.uint32]:
+        """Return the supervoxels."""
+        return zwatershed(
+            affinities, low=self.low, high=self.high, size_threshold=self.size_threshold,
+            weight_threshold=self.weight_threshold, dust=self.dust, progress=progress,
+        )  # fmt: skip
+
+
+def train_affinity(
+    out: Path,
+    training: Sequence[LabelledPart],
+    validation: Sequence[LabelledPart],
+    recipe: AffinityRecipe,
+    provenance: Provenance = Provenance(),  # noqa: B008 - it is frozen
+    *,
+    device: str = "auto",
+    overwrite: bool = False,
+    progress: Progress = None,
+    on_validation: Callable[[Mapping[str, float]], object] | None = None,
+    cancelled: Callable[[], bool] = lambda: False,
+) -> Card | None:
+    """Train an affinity network and write its weights; see `training.train_boundary`.
+
+    The network is kept whose affinities, agglomerated by their mean, segment the validation slices best.
+    """
+    check_target(out, overwrite)
+    voxel_size = check_parts(training, validation)
+    check_task(recipe.architecture, "affinity")
+
+    from napari_em_seg.predict.affinity import AffinityTask, BlockSampler, id_volume
+    from napari_em_seg.predict.boundary import Validation
+
+    net = first_net(recipe, **recipe.arguments)
+    card = new_card(out, net, recipe, provenance, training, voxel_size)
+    card = replace(card, arguments=recipe.arguments)
+    volumes = [id_volume(part.raw, part.labels, part.slices) for part in training]
+    validations = [Validation(part.raw, part.slices, part.labels[part.slices]) for part in validation]
+    sampler = BlockSampler(
+        volumes, recipe.shape, recipe.batch, recipe.offsets, voxel_size if recipe.descriptors else None
+    )
+    task = AffinityTask(sampler, recipe.loss, validations, _measure, device=device)
+    return run_training(
+        out, net, task, recipe, card, _fingerprint(recipe, volumes, validations), device=device,
+        overwrite=overwrite, progress=progress, on_validation=on_validation, cancelled=cancelled,
+    )  # fmt: skip
+
+
+def affinity_scores(
+    affinities: ArrayLike, truth: ArrayLike, fragments: Fragments = Fragments(), score: Any = "mean"
+) -> dict[float, Scores]:
+    """Segment affinities at all thresholds and compare each with the truth, voxels being compared once."""
+    labels = fragments.of(affinities)
+    tree = agglomerate(region_graph(labels, affinities), score)
+    overlaps = contingency(labels, truth)
+    return {t: evaluate(overlaps.joined(tree.cut(t))) for t in THRESHOLDS}
+
+
+def _measure(maps: Sequence[NDArray[np.float32]], truths: Sequence[NDArray[Any]]) -> dict[str, float]:
+    """Return the mean scores at the threshold that is best for all maps together."""
+    tables = [affinity_scores(found, truth) for found, truth in zip(maps, truths, strict=True)]
+    names = ("adapted_rand_error", "vi_split", "vi_merge")
+    means = {
+        t: {n: float(np.mean([getattr(table[t], n) for table in tables])) for n in names} for t in THRESHOLDS
+    }
+    best = min(THRESHOLDS, key=lambda t: means[t]["adapted_rand_error"])
+    return {"score": means[best]["adapted_rand_error"], **means[best], "threshold": best}
+
+
+def _fingerprint(
+    recipe: AffinityRecipe, volumes: "Sequence[IdVolume]", validations: "Sequence[Validation]"
+) -> str:
+    """Return a number that is another one wherever another network would come out."""
+    digest = sha256(repr(recipe).encode())
+    arrays = [array for volume in volumes for array in (volume.image, volume.ids)]
+    for array in (*arrays, *(part.truth for part in validations)):
+        digest.update(f"{array.shape} {array.dtype}".encode())
+        digest.update(np.ascontiguousarray(array).data)
+    return digest.hexdigest()
