@@ -33,8 +33,9 @@ def predict(
     model: Annotated[
         list[str],
         typer.Option(
-            metavar="auto|NAME|FILE",
-            help="auto chooses by voxel size; given again, the maximum of all models is taken.",
+            metavar="auto|affinity|NAME|FILE",
+            help="auto chooses a boundary model by voxel size, affinity one for affinities; "
+            "given again, the maximum of all models is taken.",
         ),
     ] = ["auto"],  # noqa: B006 - typer copies it
     local_model: Annotated[
@@ -63,7 +64,10 @@ def predict(
     voxel_size: VoxelSizeOption = None,
     overwrite: Overwrite = False,
 ) -> None:
-    """Predict where boundaries are."""
+    """Predict a boundary map, or affinities of neighbouring voxels.
+
+    A boundary map is one volume. Affinities are three, OUT/affinities/z, y and x, in HDF5, Zarr or N5.
+    """
     wanted = pipeline.Prediction(
         model, local_model or (), _slice_numbers(misaligned), as_slices(slices), views, device, tile, dtype
     )

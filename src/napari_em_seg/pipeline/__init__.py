@@ -2,7 +2,7 @@
 
 from napari_em_seg.pipeline.affinities import AffinityRecipe, train_affinity
 from napari_em_seg.pipeline.models import Choice, ModelInfo, architectures, choose_model, models
-from napari_em_seg.pipeline.prediction import Prediction, predict_boundary, predict_to_file
+from napari_em_seg.pipeline.prediction import Prediction, predict_affinities, predict_boundary, predict_to_file
 from napari_em_seg.pipeline.segmentation import Segmentation, segment_to_file
 from napari_em_seg.pipeline.training import (
     BoundaryRecipe,
@@ -39,6 +39,7 @@ __all__ = [
     "convert",
     "describe",
     "models",
+    "predict_affinities",
     "predict_boundary",
     "predict_to_file",
     "refuse_not_finite",

@@ -4,22 +4,24 @@ import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 import numpy as np
 
 from napari_em_seg import io
 from napari_em_seg.errors import DataError
 from napari_em_seg.pipeline.models import Choice, choose_model
-from napari_em_seg.predict.weights import Card, load_weights, resolve
+from napari_em_seg.predict.weights import Card, load_weights, read_card, resolve
 from napari_em_seg.volume import Progress, Volume, VoxelSize
 
-if TYPE_CHECKING:
-    from napari_em_seg.predict.nets import AnyNet
-
-__all__ = ["Prediction", "predict_boundary", "predict_to_file"]
+__all__ = ["AFFINITY_MAPS", "Prediction", "predict_affinities", "predict_boundary", "predict_to_file"]
 
 Misaligned = Literal["auto"] | Sequence[int]
+
+AFFINITY_MAPS = ("affinities/z", "affinities/y", "affinities/x")
+"""Where the affinities of each voxel to its neighbour at −1 along z, y and x lie in a container."""
+
+_AUTO = {"auto": "boundary", "boundary": "boundary", "affinity": "affinity"}
 
 
 @dataclass(frozen=True)
@@ -29,7 +31,8 @@ class Prediction:
     Parameters
     ----------
     models
-        Names or files, of which the voxel-wise maximum is taken; "auto" chooses one by voxel size.
+        Names or files, of which the voxel-wise maximum is taken; "auto" chooses a boundary model by voxel
+        size, "affinity" an affinity model.
     local_models
         Names or files that join in on misaligned slices only.
     misaligned
@@ -65,28 +68,22 @@ def predict_boundary(
 
     ``on_choice`` is told which model "auto" became, and why.
     """
-    from napari_em_seg.predict.device import choose_device
-    from napari_em_seg.predict.run import predict
+    models = _Models(volume, wanted, on_choice, "boundary")
+    return models.predict(volume, wanted, out, progress, cancelled)
 
-    device = choose_device(wanted.device)
-    views = (4 if device.type == "cpu" else 16) if wanted.views is None else wanted.views
-    global_models = [_loaded(name, volume, on_choice) for name in wanted.models]
-    local_models = [_loaded(name, volume, on_choice) for name in wanted.local_models]
-    return predict(
-        volume,
-        [net for net, _ in global_models],
-        local_models=[net for net, _ in local_models],
-        misaligned=wanted.misaligned,
-        views=views,
-        device=str(device),
-        tile=wanted.tile,
-        normalise=_normalisation([card for _, card in global_models + local_models]),
-        dtype=wanted.dtype,
-        out=out,
-        slices=wanted.slices,
-        progress=progress,
-        cancelled=cancelled,
-    )
+
+def predict_affinities(
+    volume: Volume,
+    wanted: Prediction = Prediction(("affinity",)),
+    *,
+    out: Any = None,
+    on_choice: Callable[[Choice], object] | None = None,
+    progress: Progress = None,
+    cancelled: Callable[[], bool] | None = None,
+) -> Any:
+    """Predict affinities (c, z, y, x), of which the first three are those to the nearest neighbours."""
+    models = _Models(volume, wanted, on_choice, "affinity")
+    return models.predict(volume, wanted, out, progress, cancelled)
 
 
 def predict_to_file(
@@ -99,30 +96,103 @@ def predict_to_file(
     on_choice: Callable[[Choice], object] | None = None,
     progress: Progress = None,
 ) -> None:
-    """Predict a boundary map and write it; what is done lies in an unnamed file until all is."""
-    io.check_volume_target(out, overwrite=overwrite)
+    """Predict and write a boundary map, or a container with the three maps in `AFFINITY_MAPS`.
+
+    What is done lies in an unnamed file until all is.
+    """
     volume = io.open_volume(source)
     if voxel_size_nm is not None:
         volume = volume.with_voxel_size(voxel_size_nm)
+    models = _Models(volume, wanted, on_choice, overwrite_check=lambda task: _check_out(out, task, overwrite))
     start, stop, _ = wanted.slices.indices(len(volume))
-    shape = (max(1, stop - start), *volume.shape[1:])  # no slices at all is an error that predict raises
+    channels = (models.n_channels,) if models.n_channels > 1 else ()
+    shape = (*channels, max(1, stop - start), *volume.shape[1:])  # predict refuses to predict no slices at all
     with tempfile.TemporaryFile(dir=_folder_of(out)) as spool:
         found = np.memmap(spool, wanted.dtype, "w+", shape=shape)
-        predict_boundary(volume, wanted, out=found, on_choice=on_choice, progress=progress)
-        result = Volume(found, volume.voxel_size_nm, "boundary")
-        io.write_volume(result, out, overwrite=overwrite)
+        models.predict(volume, wanted, found, progress)
+        if models.task == "boundary":
+            io.write_volume(Volume(found, volume.voxel_size_nm, "boundary"), out, overwrite=overwrite)
+            return
+        maps = {place: Volume(found[c], volume.voxel_size_nm, place) for c, place in enumerate(AFFINITY_MAPS)}
+        io.write_volumes(maps, out, overwrite=overwrite)
 
 
-def _loaded(name: str, volume: Volume, on_choice: Callable[[Choice], object] | None) -> "tuple[AnyNet, Card]":
-    if name == "auto":
-        choice = choose_model(volume)
-        if on_choice is not None:
-            on_choice(choice)
-        return load_weights(choice.model.path)
-    net, card = load_weights(resolve(name).path)
-    if card.task != "boundary":
-        raise DataError(f"{card.name} predicts {card.task}", "a boundary model", "Choose another model")
-    return net, card
+class _Models:
+    """The models of a prediction, loaded; all of one task."""
+
+    def __init__(
+        self,
+        volume: Volume,
+        wanted: Prediction,
+        on_choice: Callable[[Choice], object] | None,
+        task: str | None = None,
+        overwrite_check: Callable[[str], object] | None = None,
+    ) -> None:
+        if not wanted.models:
+            raise DataError("No model is given", "at least one", "Choose a model")
+        names = [*wanted.models, *wanted.local_models]
+        paths = [_path_of(name, volume, on_choice) for name in names]
+        cards = [read_card(path) for path in paths]
+        tasks = {card.task for card in cards}
+        if len(tasks) > 1 or (task is not None and tasks != {task}):
+            raise DataError(
+                " and ".join(f"{card.name} predicts {card.task}" for card in cards),
+                f"{task or 'the same'} from each", "Choose other models",
+            )  # fmt: skip
+        self.task = next(iter(tasks))
+        if overwrite_check is not None:  # before the networks are built, which takes a while
+            overwrite_check(self.task)
+        self._normalisation = _normalisation(cards)
+        self._nets = [load_weights(path)[0] for path in paths]
+        self.n_channels = len(getattr(self._nets[0], "offsets", (0,)))
+
+    def predict(
+        self,
+        volume: Volume,
+        wanted: Prediction,
+        out: Any,
+        progress: Progress,
+        cancelled: Callable[[], bool] | None = None,
+    ) -> Any:
+        """Run `predict.run.predict` with what is wanted."""
+        from napari_em_seg.predict.device import choose_device
+        from napari_em_seg.predict.run import predict
+
+        device = choose_device(wanted.device)
+        views = (4 if device.type == "cpu" else 16) if wanted.views is None else wanted.views
+        n = len(wanted.models)
+        return predict(
+            volume,
+            self._nets[:n],
+            local_models=self._nets[n:],
+            misaligned=wanted.misaligned,
+            views=views,
+            device=str(device),
+            tile=wanted.tile,
+            normalise=self._normalisation,
+            dtype=wanted.dtype,
+            out=out,
+            slices=wanted.slices,
+            progress=progress,
+            cancelled=cancelled,
+        )
+
+
+def _check_out(out: str, task: str, overwrite: bool) -> None:
+    if task == "boundary":
+        io.check_volume_target(out, overwrite=overwrite)
+    else:
+        io.check_target(out, AFFINITY_MAPS, overwrite=overwrite)
+
+
+def _path_of(name: str, volume: Volume, on_choice: Callable[[Choice], object] | None) -> Path:
+    task = _AUTO.get(name)
+    if task is None:
+        return resolve(name).path
+    choice = choose_model(volume, task)
+    if on_choice is not None:
+        on_choice(choice)
+    return choice.model.path
 
 
 def _normalisation(cards: Sequence[Card]) -> Literal["slice", "volume"]:
@@ -133,7 +203,7 @@ def _normalisation(cards: Sequence[Card]) -> Literal["slice", "volume"]:
             "models that were trained alike",
             "Predict with each alone",
         )
-    return next(iter(found), "volume")
+    return next(iter(found))
 
 
 def _folder_of(out: str) -> Path:
