@@ -1,7 +1,9 @@
 """napari-em-seg predict, segment, models: from an image to a boundary map to objects."""
 
 import json
+from collections.abc import Mapping
 from dataclasses import asdict
+from pathlib import Path
 from typing import Annotated, Literal
 
 import typer
@@ -18,6 +20,7 @@ from napari_em_seg.cli.common import (
     progress_bar,
 )
 from napari_em_seg.errors import DataError
+from napari_em_seg.metrics import Scores
 from napari_em_seg.predict.registry import Architecture, Figures
 
 __all__ = ["models", "predict", "segment"]
@@ -100,41 +103,78 @@ def segment(
     source: VolumePath,
     out: Out,
     method: Annotated[
-        Literal["hmin"], typer.Option(metavar="hmin", help="The watershed of a boundary map from its H-minima.")
+        Literal["hmin", "zwatershed"],
+        typer.Option(
+            metavar="hmin|zwatershed",
+            help="Of a boundary map: the watershed from its H-minima. Of affinities: z-watershed and "
+            "agglomeration.",
+        ),
     ] = "hmin",
     h: Annotated[
         float | None,
         typer.Option(
-            "--h", metavar="DEPTH", help="Depth of minima that count, 0 to 1; more gives fewer segments."
+            "--h", metavar="DEPTH", help="hmin: depth of minima that count, 0 to 1; more gives fewer segments."
+        ),
+    ] = None,
+    threshold: Annotated[
+        float | None,
+        typer.Option(
+            metavar="T",
+            help="zwatershed: how unlike what is merged may be, 0 to 1; more gives fewer segments.",
         ),
     ] = None,
     truth: Annotated[
         str | None,
-        typer.Option(metavar="LABELS", help="Look for the depth that comes closest to these, instead of --h."),
+        typer.Option(metavar="LABELS", help="Look for the --h or --threshold that comes closest to these."),
+    ] = None,
+    agglomerate: Annotated[
+        Literal["mean", "quantile", "learned"],
+        typer.Option(metavar="mean|quantile|learned", help="zwatershed: what merges are judged by."),
+    ] = "mean",
+    quantile: Annotated[
+        float, typer.Option(metavar="Q", help="For --agglomerate quantile; 0.5 is the median.")
+    ] = 0.5,
+    forest: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="For --agglomerate learned: a trained forest.")
+    ] = None,
+    tree: Annotated[
+        Path | None, typer.Option(metavar="OUT.npz", help="zwatershed: keep the tree of all merges as well.")
     ] = None,
     per_slice: Annotated[
-        bool, typer.Option("--per-slice", help="Segment every slice on its own, with labels of its own.")
+        bool, typer.Option("--per-slice", help="hmin: segment every slice on its own, with its own labels.")
     ] = False,
     sigma: Annotated[
-        float, typer.Option(metavar="PIXELS", help="Of the Gaussian that smooths each slice first.")
+        float, typer.Option(metavar="PIXELS", help="hmin: of the Gaussian that smooths each slice first.")
     ] = 1.0,
     mask: Annotated[
-        str | None, typer.Option(metavar="LABELS", help="Where there is tissue (not 0); 0 stays 0.")
+        str | None, typer.Option(metavar="LABELS", help="hmin: where there is tissue (not 0); 0 stays 0.")
     ] = None,
     overwrite: Overwrite = False,
 ) -> None:
-    """Segment a boundary map into objects."""
+    """Segment a boundary map, or affinities, into objects."""
     with progress_bar("Segmenting") as progress:
-        found = pipeline.segment_to_file(
-            source, out, h=h, truth=truth, mode="2d" if per_slice else "3d", sigma=sigma, mask=mask,
-            overwrite=overwrite, progress=progress,
-        )  # fmt: skip
-    if found.scores:
-        typer.echo("h      adapted Rand error  VI split  VI merge")
-    for depth, scores in found.scores.items():
-        numbers = f"{scores.adapted_rand_error:18.4f} {scores.vi_split:9.3f} {scores.vi_merge:9.3f}"
-        typer.echo(f"{depth:<6g} {numbers}{'  best' if depth == found.h else ''}")
-    typer.echo(f"Wrote {out}: {found.n_segments:,} segments at h = {found.h:g}")
+        if method == "hmin":
+            found = pipeline.segment_to_file(
+                source, out, h=h, truth=truth, mode="2d" if per_slice else "3d", sigma=sigma, mask=mask,
+                overwrite=overwrite, progress=progress,
+            )  # fmt: skip
+            name, best, scores, n = "h", found.h, found.scores, found.n_segments
+        else:
+            merged = pipeline.segment_affinities_to_file(
+                source, out, score=agglomerate, forest=forest, quantile=quantile, threshold=threshold,
+                truth=truth, tree_file=tree, overwrite=overwrite, progress=progress,
+            )  # fmt: skip
+            name, best, scores, n = "threshold", merged.threshold, merged.scores, merged.n_segments
+    _print_scores(name, best, scores)
+    typer.echo(f"Wrote {out}: {n:,} segments at {name} = {best:g}")
+
+
+def _print_scores(name: str, best: float, scores: Mapping[float, Scores]) -> None:
+    if scores:
+        typer.echo(f"{name:9}  adapted Rand error  VI split  VI merge")
+    for value, found in scores.items():
+        numbers = f"{found.adapted_rand_error:18.4f} {found.vi_split:9.3f} {found.vi_merge:9.3f}"
+        typer.echo(f"{value:<9g}  {numbers}{'  best' if value == best else ''}")
 
 
 def models(

@@ -1,4 +1,4 @@
-"""napari-em-seg train boundary, affinity."""
+"""napari-em-seg train boundary, affinity, agglomeration."""
 
 import re
 import shlex
@@ -19,6 +19,7 @@ __all__ = ["app"]
 app = typer.Typer(help="Train a network on labelled volumes.", no_args_is_help=True, rich_markup_mode=None)
 
 _DATA = "IMAGE[,LABELS][,A:B]"
+_RANGE = re.compile(r"[-\d]*:[-\d:]*")
 
 Data = Annotated[
     list[str],
@@ -162,6 +163,56 @@ def affinity(
         typer.echo(f"Wrote {out}; curves are in {pipeline.training_folder(out)}")
 
 
+@app.command()
+def agglomeration(
+    out: Annotated[Path, typer.Argument(metavar="OUT", help="The forest to write: NAME.npz.")],
+    data: Annotated[
+        list[str],
+        typer.Option(
+            "--data",
+            metavar="AFFINITIES,LABELS[,A:B]",
+            help="A container of affinities, and the true labels; of LABELS the slices A:B, if those were "
+            "predicted. Give it again for more.",
+        ),
+    ],
+    rounds: Annotated[int, typer.Option(metavar="N", help="How often to agglomerate and learn.")] = 3,
+    weights: Annotated[
+        Literal["equal", "size"],
+        typer.Option(metavar="equal|size", help="Whether mistakes between large regions count more."),
+    ] = "equal",
+    seed: Seed = 0,
+    source: Source = None,
+    licence: Licence = ASK,
+    overwrite: Overwrite = False,
+) -> None:
+    """Train the forest that says what to merge: segment --agglomerate learned."""
+    parts = [_affinity_part(text) for text in data]
+    card = {
+        "data": source or data,
+        "licence": licence,
+        "command": shlex.join(["napari-em-seg", *sys.argv[1:]]),
+    }
+    with progress_bar("Training") as progress:
+        pipeline.train_agglomeration(
+            out, parts, seed=seed, rounds=rounds, weights=weights, card=card, overwrite=overwrite,
+            progress=progress,
+        )  # fmt: skip
+    typer.echo(f"Wrote {out}")
+
+
+def _affinity_part(text: str) -> pipeline.AffinityPart:
+    """Open AFFINITIES,LABELS[,A:B]."""
+    *paths, last = text.split(",")
+    slices = last if _RANGE.fullmatch(last) else None
+    paths += [] if slices else [last]
+    if len(paths) != 2:
+        raise DataError(f"The data is {text!r}", "AFFINITIES,LABELS or AFFINITIES,LABELS,A:B",
+                        "Separate affinities, labels and slices by commas")  # fmt: skip
+    affinities = pipeline.open_affinities(paths[0])
+    truth = io.open_volume(paths[1], "labels")[as_slices(slices)]
+    return pipeline.AffinityPart(affinities, truth, affinities.voxel_size_nm)
+
+
 def _provenance(name: str | None, tissue: str, source: list[str] | None, licence: str) -> pipeline.Provenance:
     command = shlex.join(["napari-em-seg", *sys.argv[1:]])
     return pipeline.Provenance(name, tissue, tuple(source) if source else None, licence, command)
@@ -174,7 +225,7 @@ def _parts(texts: list[str], voxel_size: VoxelSize | None) -> list[pipeline.Labe
 def _part(text: str, voxel_size: VoxelSize | None) -> pipeline.LabelledPart:
     """Open IMAGE[,LABELS][,A:B]."""
     *paths, last = text.split(",")
-    slices = last if re.fullmatch(r"[-\d]*:[-\d:]*", last) else None
+    slices = last if _RANGE.fullmatch(last) else None
     paths += [] if slices else [last]
     if not 1 <= len(paths) <= 2:
         raise DataError(f"The data is {text!r}", _DATA, "Separate image, labels and slices by commas")

@@ -1,6 +1,12 @@
 """The steps composed: what the command line and the widgets both call. Loads no torch until a net is run."""
 
-from napari_em_seg.pipeline.affinities import AffinityRecipe, train_affinity
+from napari_em_seg.pipeline.affinity_training import AffinityRecipe, train_affinity
+from napari_em_seg.pipeline.agglomeration import (
+    AffinityPart,
+    open_affinities,
+    segment_affinities_to_file,
+    train_agglomeration,
+)
 from napari_em_seg.pipeline.models import Choice, ModelInfo, architectures, choose_model, models
 from napari_em_seg.pipeline.prediction import Prediction, predict_affinities, predict_boundary, predict_to_file
 from napari_em_seg.pipeline.segmentation import Segmentation, segment_to_file
@@ -23,6 +29,7 @@ from napari_em_seg.pipeline.volumes import (
 )
 
 __all__ = [
+    "AffinityPart",
     "AffinityRecipe",
     "BoundaryRecipe",
     "Choice",
@@ -39,13 +46,16 @@ __all__ = [
     "convert",
     "describe",
     "models",
+    "open_affinities",
     "predict_affinities",
     "predict_boundary",
     "predict_to_file",
     "refuse_not_finite",
     "sample_volumes",
+    "segment_affinities_to_file",
     "segment_to_file",
     "train_affinity",
+    "train_agglomeration",
     "train_boundary",
     "training_folder",
     "write_sample",

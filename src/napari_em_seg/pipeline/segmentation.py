@@ -17,7 +17,27 @@ from napari_em_seg.volume import Progress, Volume
 
 __all__ = ["DEPTHS", "Segmentation", "sections", "segment_to_file", "segmentation_scores"]
 
-DEPTHS = (0.005, 0.01, 0.015, 0.02, 0.03, 0.04, 0.05, 0.06, 0.08, 0.1, 0.12, 0.15, 0.2, 0.25, 0.3, 0.4, 0.5)
+DEPTHS = (
+    0.005,
+    0.01,
+    0.015,
+    0.02,
+    0.03,
+    0.04,
+    0.05,
+    0.06,
+    0.08,
+    0.1,
+    0.12,
+    0.15,
+    0.2,
+    0.25,
+    0.3,
+    0.4,
+    0.5,
+    0.6,
+    0.7,
+)
 """The depths h of the watershed among which the best is looked for."""
 
 

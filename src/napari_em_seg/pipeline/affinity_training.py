@@ -1,4 +1,4 @@
-"""The affinity route: training, prediction into three maps, watershed, agglomeration into a tree of merges."""
+"""Training of affinity networks by name."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from napari_em_seg.metrics import Scores, contingency, evaluate
+from napari_em_seg.pipeline.agglomeration import THRESHOLDS, agglomerated, scores_of_tree
 from napari_em_seg.pipeline.training import (
     LabelledPart,
     Provenance,
@@ -22,20 +22,16 @@ from napari_em_seg.pipeline.training import (
 )
 from napari_em_seg.predict.affinities import NEAREST, Offset
 from napari_em_seg.predict.weights import Card
-from napari_em_seg.segment import agglomerate, region_graph, zwatershed
-from napari_em_seg.volume import ArrayLike, Progress
+from napari_em_seg.volume import Progress
 
 if TYPE_CHECKING:
     from napari_em_seg.predict.affinity import IdVolume
     from napari_em_seg.predict.boundary import Validation
 
-__all__ = ["LONG_RANGE", "THRESHOLDS", "AffinityRecipe", "Fragments", "affinity_scores", "train_affinity"]
+__all__ = ["LONG_RANGE", "AffinityRecipe", "train_affinity"]
 
 LONG_RANGE: tuple[Offset, ...] = ((-2, 0, 0), (0, -9, 0), (0, 0, -9), (0, -27, 0), (0, 0, -27))
 """What is learned beside the nearest neighbours, if wanted: two slices, 9 and 27 pixels."""
-
-THRESHOLDS = tuple(round(0.05 * step, 2) for step in range(1, 20))
-"""Where merge trees are cut to find the best threshold."""
 
 
 @dataclass(frozen=True)
@@ -80,24 +76,6 @@ class AffinityRecipe:
         return NEAREST + (LONG_RANGE if self.long_range else ())
 
 
-@dataclass(frozen=True)
-class Fragments:
-    """How supervoxels are made from affinities; see `segment.zwatershed`."""
-
-    low: float = 0.02
-    high: float = 0.99
-    size_threshold: int = 50
-    weight_threshold: float = 0.3
-    dust: int = 0
-
-    def of(self, affinities: ArrayLike, progress: Progress = None) -> NDArray[np.uint32]:
-        """Return the supervoxels."""
-        return zwatershed(
-            affinities, low=self.low, high=self.high, size_threshold=self.size_threshold,
-            weight_threshold=self.weight_threshold, dust=self.dust, progress=progress,
-        )  # fmt: skip
-
-
 def train_affinity(
     out: Path,
     training: Sequence[LabelledPart],
@@ -137,19 +115,9 @@ def train_affinity(
     )  # fmt: skip
 
 
-def affinity_scores(
-    affinities: ArrayLike, truth: ArrayLike, fragments: Fragments = Fragments(), score: Any = "mean"
-) -> dict[float, Scores]:
-    """Segment affinities at all thresholds and compare each with the truth, voxels being compared once."""
-    labels = fragments.of(affinities)
-    tree = agglomerate(region_graph(labels, affinities), score)
-    overlaps = contingency(labels, truth)
-    return {t: evaluate(overlaps.joined(tree.cut(t))) for t in THRESHOLDS}
-
-
 def _measure(maps: Sequence[NDArray[np.float32]], truths: Sequence[NDArray[Any]]) -> dict[str, float]:
     """Return the mean scores at the threshold that is best for all maps together."""
-    tables = [affinity_scores(found, truth) for found, truth in zip(maps, truths, strict=True)]
+    tables = [scores_of_tree(*agglomerated(found), truth) for found, truth in zip(maps, truths, strict=True)]
     names = ("adapted_rand_error", "vi_split", "vi_merge")
     means = {
         t: {n: float(np.mean([getattr(table[t], n) for table in tables])) for n in names} for t in THRESHOLDS
