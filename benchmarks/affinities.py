@@ -1,0 +1,172 @@
+"""Split-VI curves of what affinities give, on the AC4 validation slices: python benchmarks/affinities.py MODEL.
+
+The model predicts training slices (0-21 of the second stack) and the 15 validation slices. On the first the
+forest is trained and every threshold chosen; on the second all are measured: the watershed alone (over its own
+merge threshold), agglomeration by mean, by quantile and by the forest, and the watershed of a boundary map.
+The figure goes into docs/images/affinities.svg.
+"""
+
+import argparse
+import os
+import tempfile
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from metrics import DATA
+from napari_em_seg.io import open_volume
+from napari_em_seg.metrics import Scores, contingency, evaluate
+from napari_em_seg.pipeline import Prediction, predict_affinities, predict_boundary
+from napari_em_seg.pipeline.agglomeration import (
+    AffinityPart,
+    Fragments,
+    agglomerated,
+    scores_of_tree,
+    train_agglomeration,
+)
+from napari_em_seg.pipeline.segmentation import DEPTHS
+from napari_em_seg.predict.weights import resolve
+from napari_em_seg.segment import best_h
+
+FIGURE = Path(__file__).parents[1] / "docs" / "images" / "affinities.svg"
+TUNING, VALIDATION = slice(0, 22), slice(22, 37)
+SIZE = (30.0, 6.0, 6.0)
+WEIGHTS = tuple(round(0.05 * step, 2) for step in range(1, 20))
+
+Curve = Mapping[float, Scores]
+Part = tuple[NDArray[Any], NDArray[Any]]
+"""Affinities, or a boundary map, and the truth there."""
+
+
+@dataclass(frozen=True)
+class Route:
+    """A way from a prediction to a curve over its threshold."""
+
+    name: str
+    curve: Callable[[Part], Curve]
+    tuning: Part
+    validation: Part
+
+
+def watershed_only(part: Part) -> Curve:
+    """Merge small segments at ever lower affinities; nothing else."""
+    affinities, truth = part
+    found = {}
+    for weight in WEIGHTS:
+        labels = Fragments(size_threshold=2000, weight_threshold=weight).of(affinities)
+        found[weight] = evaluate(contingency(labels, truth))
+    return found
+
+
+def merged(score: Any) -> Callable[[Part], Curve]:
+    """Agglomerate by a score, and cut the tree at every threshold."""
+
+    def curve(part: Part) -> Curve:
+        affinities, truth = part
+        labels, tree = agglomerated(affinities, score, quantile=0.75, voxel_size_nm=SIZE)
+        return scores_of_tree(labels, tree, truth)
+
+    return curve
+
+
+def boundary_route(part: Part) -> Curve:
+    boundary, truth = part
+    return best_h(boundary, truth, DEPTHS)[1]
+
+
+def at_chosen(route: Route) -> tuple[float, Scores, Curve]:
+    """Choose the threshold on training slices, measure on validation slices."""
+    tuned, curve = route.curve(route.tuning), route.curve(route.validation)
+    best = min(tuned, key=lambda value: tuned[value].adapted_rand_error)
+    return best, curve[best], curve
+
+
+def draw(curves: Mapping[str, Curve], path: Path) -> None:
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(9, 3.6), layout="constrained")
+    both, merges = figure.subplots(1, 2)
+    for name, curve in curves.items():
+        order = sorted(curve)
+        split, merge = ([getattr(curve[t], key) for t in order] for key in ("vi_split", "vi_merge"))
+        both.plot(merge, split, marker=".", label=name)
+        merges.plot(np.linspace(0, 1, len(order)), merge, marker=".", label=name)
+    both.set(
+        xlabel="VI merge (bits)",
+        ylabel="VI split (bits)",
+        xlim=(0, 1),
+        ylim=(0, 2),
+        title="Over all thresholds",
+    )
+    merges.set(xlabel="threshold, from few merges to many", ylabel="VI merge (bits)", ylim=(0, 1),
+               title="Under-segmentation")  # fmt: skip
+    both.legend(fontsize="small")
+    figure.savefig(path)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("model", nargs="?", default="affinity", help="name or file; the bundled one, if none")
+    parser.add_argument("--boundary", default="auto", help="name or file of the boundary model")
+    parser.add_argument("--views", type=int, default=4)
+    parser.add_argument("--figure", type=Path, default=FIGURE)
+    parser.add_argument("--cache", type=Path, help="a folder that keeps predictions, to try thresholds sooner")
+    arguments = parser.parse_args()
+    path = DATA / "ac4_z63-99.h5"
+    if not path.exists():
+        raise SystemExit(f"The data is not there ({DATA}); EM_SEG_DATA says where it is")
+    raw, truth = open_volume(path), open_volume(path, "labels")[:]
+
+    def predicted(function: Any, model: str, part: slice) -> Part:
+        name = f"{Path(model).stem}-{part.start}-{part.stop}-{arguments.views}.npy"
+        kept = None if arguments.cache is None else arguments.cache / name
+        if kept is not None and kept.exists():
+            return np.load(kept), truth[part]
+        found = function(raw, Prediction((model,), slices=part, views=arguments.views, dtype="float32"))
+        if kept is not None:
+            np.save(kept, found)
+        return found, truth[part]
+
+    tuning, validation = (predicted(predict_affinities, arguments.model, part) for part in (TUNING, VALIDATION))
+    tuning, validation = ((maps[:3], ids) for maps, ids in (tuning, validation))
+    with tempfile.TemporaryDirectory() as folder:
+        start = time.perf_counter()
+        forest = train_agglomeration(Path(folder) / "f.npz", [AffinityPart(*tuning, SIZE)], weights="size")
+        training = time.perf_counter() - start
+    boundaries = [predicted(predict_boundary, arguments.boundary, part) for part in (TUNING, VALIDATION)]
+
+    print(f"{resolve(arguments.model).name if arguments.model != 'affinity' else 'bundled model'}, "
+          f"{arguments.views} views, {os.cpu_count()} cores; thresholds chosen on training slices")  # fmt: skip
+    print(f"forest trained in {training:.0f} s\n")
+    print(
+        f"{'route':24} {'at':>6} adapted Rand  V_Rand F  VI split  VI merge     VI   best Rand (at)   seconds"
+    )
+    routes = [
+        Route("watershed only", watershed_only, tuning, validation),
+        Route("+ mean", merged("mean"), tuning, validation),
+        Route("+ quantile (0.75)", merged("quantile"), tuning, validation),
+        Route("+ learned", merged(forest), tuning, validation),
+        Route("boundary map, H-minima", boundary_route, *boundaries),
+    ]
+    curves: dict[str, Curve] = {}
+    for route in routes:
+        start = time.perf_counter()
+        value, scores, curves[route.name] = at_chosen(route)
+        seconds = time.perf_counter() - start
+        best = min(curves[route.name], key=lambda t: curves[route.name][t].adapted_rand_error)
+        print(
+            f"{route.name:24} {value:6g} {scores.adapted_rand_error:12.4f} {scores.v_rand_f:9.4f} "
+            f"{scores.vi_split:9.3f} {scores.vi_merge:9.3f} {scores.vi:6.3f}   "
+            f"{curves[route.name][best].adapted_rand_error:.4f} ({best:g}){seconds:12.1f}",
+            flush=True,
+        )
+    draw(curves, arguments.figure)
+
+
+if __name__ == "__main__":
+    main()
