@@ -26,16 +26,16 @@ SIDE, GAP = 440, 6
 
 def main() -> None:
     """Make all pictures; those of real data where it is there."""
-    raw, truth = sample_volumes((12, 512, 512), seed=1)
-    show("sample", raw, truth[:], slice(0, 12), slice(0, 12))
+    raw, truth = sample_volumes((8, 512, 512), seed=1)
+    show("sample", raw, truth[:], slice(0, 8), slice(0, 8))
     if not DATA.exists():
         return
     path = DATA / "ac4_z63-99.h5"
-    show("ac4", open_volume(path), open_volume(path, "labels")[:], slice(0, 15), slice(22, 37))
+    show("ac4", open_volume(path), open_volume(path, "labels")[:], slice(0, 6), slice(26, 32))
     isbi = DATA / "isbi2012_z00-14"
     membranes = sections(open_volume(isbi / "membranes.tif")[:])
     image = open_volume(isbi / "raw.tif").with_voxel_size((50, 4, 4))
-    show("isbi", image, membranes, slice(0, 9), slice(11, 15), mode="2d")
+    show("isbi", image, membranes, slice(0, 4), slice(11, 15), mode="2d")
 
 
 def show(name: str, raw: Volume, truth: NDArray[Any], tuning: slice, shown: slice, *, mode: Any = "3d") -> None:

@@ -277,3 +277,62 @@ def test_a_warning_goes_to_stderr_so_that_json_stays_json(put_model) -> None:
     assert "broken" not in {entry["name"] for entry in json.loads(result.stdout)}
     assert "broken.safetensors was left out" in result.stderr
     assert "Traceback" not in result.stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (("--method", "hmin", "--h", 0.1, "--threshold", 0.5), "--threshold does nothing for --method hmin"),
+        (("--method", "zwatershed", "--threshold", 0.5, "--per-slice"), "--per-slice does nothing"),
+    ],
+)
+def test_options_of_another_method_are_refused(command, small_tissue, tmp_path, arguments, said) -> None:
+    result = command("segment", small_tissue.file / "raw", "--out", tmp_path / "s.zarr", *arguments)
+    assert result.code == 2
+    assert said in result.err
+
+
+def test_misaligned_slices_need_a_model_for_them(command, small_tissue, put_model, tmp_path) -> None:
+    model = put_model("one")
+    result = command(
+        "predict",
+        small_tissue.file / "raw",
+        "--model",
+        model,
+        "--out",
+        tmp_path / "m.zarr",
+        "--misaligned",
+        "2",
+    )
+    assert result.code == 2
+    assert "--local-model" in result.err
+
+
+def test_misaligned_slices_found_are_named(command, small_tissue, put_model, tmp_path, caplog) -> None:
+    model = put_model("one")
+    result = command(
+        "predict", small_tissue.file / "raw", "--model", model, "--local-model", model, "--views", 1,
+        "--device", "cpu", "--out", tmp_path / "m.zarr",
+    )  # fmt: skip
+    assert result.code == 0, result.err
+    assert "Misaligned slices: " in caplog.text
+
+
+def test_labels_are_no_image(command, small_tissue, put_model, tmp_path) -> None:
+    model = put_model("one")
+    result = command("predict", small_tissue.file / "labels", "--model", model, "--out", tmp_path / "m.zarr")
+    assert result.code == 2
+    assert "as labels do" in result.err
+
+
+def test_a_part_of_the_truth_is_enough(command, small_tissue, tmp_path) -> None:
+    """A map of slices 2 to 5 is compared with slices 2 to 5 of labels of the whole."""
+    inside = (small_tissue.labels[2:6] == 0).astype(np.uint8) * 255
+    write_volume(Volume(inside, (30, 6, 6), "map"), tmp_path / "map.zarr")
+    truth = f"{small_tissue.file}/labels"
+    result = command("segment", tmp_path / "map.zarr", "--truth", f"{truth},2:6", "--out", tmp_path / "s.zarr")
+    assert result.code == 0, result.err
+    assert command("evaluate", tmp_path / "s.zarr", f"{truth},2:6").code == 0
+    whole = command("evaluate", tmp_path / "s.zarr", truth)
+    assert whole.code == 2
+    assert open_volume(tmp_path / "s.zarr", "labels").shape == (4, 64, 64)

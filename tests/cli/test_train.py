@@ -1,6 +1,7 @@
 """napari-em-seg train boundary, as a user meets it."""
 
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -186,3 +187,22 @@ def test_unknown_choices_are_wrong_usage(train, tmp_path) -> None:
         said = train(tmp_path / "a.safetensors", option, "nonsense")
         assert said.code == 2
         assert "nonsense" in said.err
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows has no SIGINT for a process alone")
+def test_ctrl_c_keeps_what_was_done_and_says_how_to_go_on(small_tissue, tmp_path) -> None:
+    command = [
+        sys.executable, "-m", "napari_em_seg", "train", "boundary", str(tmp_path / "m.safetensors"),
+        "--data", str(small_tissue.file), "--validate", f"{small_tissue.file},0:3", "--steps", "2000",
+        "--architecture", "m2fcn-small-1", "--side", "32", "--batch", "1", "--validate-every", "5",
+        "--device", "cpu",
+    ]  # fmt: skip
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        process.stdout.readline()  # the first validation
+        process.send_signal(signal.SIGINT)
+        _, said = process.communicate(timeout=120)
+    assert process.returncode == 130
+    assert "give the same command again to go on" in said
+    assert (tmp_path / "m.training" / "checkpoint.safetensors").exists()
+    assert not (tmp_path / "m.safetensors").exists()

@@ -187,3 +187,29 @@ def test_a_checkpoint_holds_no_pickle(tmp_path: Path) -> None:
 def test_a_plan_that_makes_no_sense_is_refused(numbers: dict[str, float]) -> None:
     with pytest.raises(DataError, match="training plan"):
         Plan(**numbers)
+
+
+def test_a_new_run_forgets_the_best_of_the_one_before(tmp_path: Path) -> None:
+    """Weights of a finished run once came back from one that was cancelled before its first validation."""
+    train(a_net(), Line(), PLAN, tmp_path)
+    (tmp_path / CHECKPOINT).unlink()
+    fresh = a_net()
+    trained = train(fresh, Line(), PLAN, tmp_path, cancelled=lambda: True)
+    assert trained.best == {}
+    assert same(fresh, a_net())
+
+
+def test_a_score_that_is_no_number_is_refused(tmp_path: Path) -> None:
+    class Odd(Line):
+        def validate(self, net: nn.Module) -> dict[str, float]:
+            return {"score": float("nan")}
+
+    with pytest.raises(DataError, match="score of the validation"):
+        train(a_net(), Odd(), PLAN, tmp_path)
+
+
+def test_slow_steps_are_saved_by_the_minute(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("napari_em_seg.predict.train.SAVE_SECONDS", 0.0)
+    plan, seen = Plan(steps=4, validate_every=4, save_every=100), []
+    train(a_net(), Line(), plan, tmp_path, on_step=lambda *_: seen.append((tmp_path / CHECKPOINT).exists()))
+    assert seen == [False, True, True, True]

@@ -151,7 +151,10 @@ app.add_typer(train.app, name="train")
 @app.command()
 def evaluate(
     segmentation: Annotated[str, typer.Argument(metavar="SEGMENTATION", help="Labels to measure.")],
-    truth: Annotated[str, typer.Argument(metavar="TRUTH", help="True labels; 0 is not judged.")],
+    truth: Annotated[
+        str,
+        typer.Argument(metavar="TRUTH[,A:B]", help="True labels, or slices A:B of them; 0 is not judged."),
+    ],
     as_json: Json = False,
 ) -> None:
     """Measure a segmentation against the truth."""

@@ -1,9 +1,11 @@
 """What several commands share: kinds of arguments, the progress bar, ranges of slices."""
 
 import re
+import signal
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from threading import Event
 from typing import Annotated
 
 import typer
@@ -12,7 +14,8 @@ from napari_em_seg.errors import DataError
 from napari_em_seg.volume import Progress
 
 __all__ = [
-    "Device", "Json", "Overwrite", "Slices", "VolumePath", "VoxelSizeOption", "as_slices", "progress_bar",
+    "Device", "Json", "Overwrite", "Slices", "VolumePath", "VoxelSizeOption", "as_slices",
+    "progress_bar", "stop_on_interrupt",
 ]  # fmt: skip
 
 VolumePath = Annotated[
@@ -43,6 +46,23 @@ def as_slices(text: str | None) -> slice:
     if found is None:
         raise DataError(f"The slices are {text!r}", "a range A:B, such as 0:15", "Count slices from 0")
     return slice(*(int(end) if end else None for end in found.groups()))
+
+
+@contextmanager
+def stop_on_interrupt() -> Iterator[Callable[[], bool]]:
+    """Give a question that Ctrl-C answers with yes, so that what was done is kept; a second one ends."""
+    stopped = Event()
+
+    def stop(number: int, frame: object) -> None:
+        stopped.set()
+        signal.signal(number, before)
+        typer.echo("Stopping after this step; once more to stop at once", err=True)
+
+    before = signal.signal(signal.SIGINT, stop)
+    try:
+        yield stopped.is_set
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 @contextmanager

@@ -63,6 +63,13 @@ def predict(
     tile: Annotated[
         int | None, typer.Option(metavar="N", help="Height and width of a tile; else what fits the memory.")
     ] = None,
+    precision: Annotated[
+        Literal["auto", "full", "half"],
+        typer.Option(metavar="auto|full|half", help="Of the network's numbers; auto: half on a GPU."),
+    ] = "auto",
+    compiled: Annotated[
+        bool, typer.Option("--compile", help="Compile the network first: minutes, for large volumes.")
+    ] = False,
     device: Device = "auto",
     voxel_size: VoxelSizeOption = None,
     overwrite: Overwrite = False,
@@ -72,7 +79,16 @@ def predict(
     A boundary map is one volume. Affinities are three, OUT/affinities/z, y and x, in HDF5, Zarr or N5.
     """
     wanted = pipeline.Prediction(
-        model, local_model or (), _slice_numbers(misaligned), as_slices(slices), views, device, tile, dtype
+        model,
+        local_model or (),
+        _slice_numbers(misaligned),
+        as_slices(slices),
+        views,
+        device,
+        tile,
+        {"auto": None, "full": False, "half": True}[precision],
+        compiled,
+        dtype,
     )
     with progress_bar("Predicting") as progress:
         pipeline.predict_to_file(
@@ -125,7 +141,10 @@ def segment(
     ] = None,
     truth: Annotated[
         str | None,
-        typer.Option(metavar="LABELS", help="Look for the --h or --threshold that comes closest to these."),
+        typer.Option(
+            metavar="LABELS[,A:B]",
+            help="Look for the --h or --threshold that comes closest to these labels, or to their slices A:B.",
+        ),
     ] = None,
     agglomerate: Annotated[
         Literal["mean", "quantile", "learned"],
@@ -152,6 +171,14 @@ def segment(
     overwrite: Overwrite = False,
 ) -> None:
     """Segment a boundary map, or affinities, into objects."""
+    others: dict[str, dict[str, object]] = {
+        "hmin": {"threshold": threshold, "forest": forest, "tree": tree},
+        "zwatershed": {"h": h, "mask": mask, "per-slice": per_slice or None},
+    }
+    unused = [f"--{name}" for name, value in others[method].items() if value is not None]
+    if unused:
+        raise DataError(f"{', '.join(unused)} does nothing for --method {method}",
+                        "options of that method", "Leave it out, or choose the other method")  # fmt: skip
     with progress_bar("Segmenting") as progress:
         if method == "hmin":
             found = pipeline.segment_to_file(

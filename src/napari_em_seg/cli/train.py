@@ -10,8 +10,16 @@ from typing import Annotated, Literal
 import typer
 
 from napari_em_seg import io, pipeline
-from napari_em_seg.cli.common import Device, Overwrite, VoxelSizeOption, as_slices, progress_bar
+from napari_em_seg.cli.common import (
+    Device,
+    Overwrite,
+    VoxelSizeOption,
+    as_slices,
+    progress_bar,
+    stop_on_interrupt,
+)
 from napari_em_seg.errors import DataError
+from napari_em_seg.predict.weights import Card
 from napari_em_seg.volume import VoxelSize
 
 __all__ = ["app"]
@@ -102,14 +110,13 @@ def boundary(
         architecture, None if kernel == "membranes" else kernel, zero, steps, batch, side, learning_rate, seed,
         validate_every, begin_from,
     )  # fmt: skip
-    with progress_bar("Training") as progress:
+    with progress_bar("Training") as progress, stop_on_interrupt() as cancelled:
         card = pipeline.train_boundary(
             out, _parts(data, voxel_size), _parts(validate, voxel_size), recipe,
             _provenance(name, tissue, source, licence), device=device, overwrite=overwrite,
-            progress=progress, on_validation=_print_validation,
+            progress=progress, on_validation=_print_validation, cancelled=cancelled,
         )  # fmt: skip
-    if card is not None:
-        typer.echo(f"Wrote {out}; curves are in {pipeline.training_folder(out)}")
+    _conclude(out, card)
 
 
 @app.command()
@@ -153,14 +160,13 @@ def affinity(
         architecture, loss, long_range, descriptors, shape, batch, steps, learning_rate, seed, validate_every,
         begin_from,
     )  # fmt: skip
-    with progress_bar("Training") as progress:
+    with progress_bar("Training") as progress, stop_on_interrupt() as cancelled:
         card = pipeline.train_affinity(
             out, _parts(data, voxel_size), _parts(validate, voxel_size), recipe,
             _provenance(name, tissue, source, licence), device=device, overwrite=overwrite,
-            progress=progress, on_validation=_print_validation,
+            progress=progress, on_validation=_print_validation, cancelled=cancelled,
         )  # fmt: skip
-    if card is not None:
-        typer.echo(f"Wrote {out}; curves are in {pipeline.training_folder(out)}")
+    _conclude(out, card)
 
 
 @app.command()
@@ -211,6 +217,15 @@ def _affinity_part(text: str) -> pipeline.AffinityPart:
     affinities = pipeline.open_affinities(paths[0])
     truth = io.open_volume(paths[1], "labels")[as_slices(slices)]
     return pipeline.AffinityPart(affinities, truth, affinities.voxel_size_nm)
+
+
+def _conclude(out: Path, card: Card | None) -> None:
+    folder = pipeline.training_folder(out)
+    if card is not None:
+        typer.echo(f"Wrote {out}; curves are in {folder}")
+        return
+    typer.echo(f"Stopped; give the same command again to go on ({folder} keeps what was done)", err=True)
+    raise typer.Exit(130)
 
 
 def _provenance(name: str | None, tissue: str, source: list[str] | None, licence: str) -> pipeline.Provenance:

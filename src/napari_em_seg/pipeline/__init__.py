@@ -8,7 +8,13 @@ from napari_em_seg.pipeline.agglomeration import (
     train_agglomeration,
 )
 from napari_em_seg.pipeline.models import Choice, ModelInfo, architectures, choose_model, models
-from napari_em_seg.pipeline.prediction import Prediction, predict_affinities, predict_boundary, predict_to_file
+from napari_em_seg.pipeline.prediction import (
+    Prediction,
+    misaligned_slices,
+    predict_affinities,
+    predict_boundary,
+    predict_to_file,
+)
 from napari_em_seg.pipeline.segmentation import Segmentation, segment_to_file
 from napari_em_seg.pipeline.training import (
     BoundaryRecipe,
@@ -45,6 +51,7 @@ __all__ = [
     "compare",
     "convert",
     "describe",
+    "misaligned_slices",
     "models",
     "open_affinities",
     "predict_affinities",

@@ -13,6 +13,7 @@ from napari_em_seg.pipeline.agglomeration import THRESHOLDS, agglomerated, score
 from napari_em_seg.pipeline.training import (
     LabelledPart,
     Provenance,
+    beginning,
     check_parts,
     check_target,
     check_task,
@@ -130,9 +131,10 @@ def _fingerprint(
     recipe: AffinityRecipe, volumes: "Sequence[IdVolume]", validations: "Sequence[Validation]"
 ) -> str:
     """Return a number that is another one wherever another network would come out."""
-    digest = sha256(repr(recipe).encode())
+    digest = sha256(repr(recipe).encode() + beginning(recipe))
     arrays = [array for volume in volumes for array in (volume.image, volume.ids)]
-    for array in (*arrays, *(part.truth for part in validations)):
+    kept = [array for part in validations for array in (part.image[part.slices], part.truth)]
+    for array in (*arrays, *kept):
         digest.update(f"{array.shape} {array.dtype}".encode())
         digest.update(np.ascontiguousarray(array).data)
     return digest.hexdigest()

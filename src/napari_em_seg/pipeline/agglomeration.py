@@ -12,6 +12,7 @@ from napari_em_seg import io
 from napari_em_seg.errors import DataError, TargetExistsError
 from napari_em_seg.metrics import Scores, contingency, evaluate
 from napari_em_seg.pipeline.prediction import AFFINITY_MAPS
+from napari_em_seg.pipeline.volumes import open_labels
 from napari_em_seg.segment import agglomerate, region_graph, zwatershed
 from napari_em_seg.segment.learned import Forest, train_forest, truth_of_leaves
 from napari_em_seg.segment.merge_tree import MergeTree
@@ -157,7 +158,7 @@ def segment_affinities_to_file(
     )
     scores: Mapping[float, Scores] = {}
     if truth is not None:
-        scores = scores_of_tree(labels, tree, io.open_volume(truth, "labels"))
+        scores = scores_of_tree(labels, tree, open_labels(truth))
     if threshold is None:
         threshold = min(scores, key=lambda t: scores[t].adapted_rand_error)
     if tree_file is not None:

@@ -14,7 +14,7 @@ from napari_em_seg.volume import Volume, VoxelSize
 __all__ = ["Choice", "ModelInfo", "architectures", "choose_model", "models"]
 
 _log = logging.getLogger(__name__)
-_FAR = 1.5  # a pixel that much larger or smaller than those in training is worth a warning
+_FAR = 1.4  # voxels that much larger or smaller than those in training are worth a warning
 
 
 @dataclass(frozen=True)
@@ -76,8 +76,8 @@ def choose_model(volume: Volume, task: str = "boundary") -> Choice:
     size = volume.voxel_size_nm
     best = min(found, key=lambda model: _distance(size, model.card.voxel_size_nm))
     why = (
-        f"of {len(found)} {task} models it was trained at the nearest voxel size: "
-        f"{_text(best.card.voxel_size_nm)}; the volume has {_text(size)}"
+        f"trained on {best.card.tissue} at {_text(best.card.voxel_size_nm)}, the nearest of "
+        f"{len(found)} {task} models to the volume's {_text(size)}; licence of its data: {best.card.licence}"
     )
     return Choice(best, why, _warning(size, best.card.voxel_size_nm))
 

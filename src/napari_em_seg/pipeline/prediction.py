@@ -1,5 +1,6 @@
 """Boundary prediction by name: a volume and models in, a boundary map out."""
 
+import logging
 import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -14,7 +15,16 @@ from napari_em_seg.pipeline.models import Choice, choose_model
 from napari_em_seg.predict.weights import Card, load_weights, read_card, resolve
 from napari_em_seg.volume import Progress, Volume, VoxelSize
 
-__all__ = ["AFFINITY_MAPS", "Prediction", "predict_affinities", "predict_boundary", "predict_to_file"]
+_log = logging.getLogger(__name__)
+
+__all__ = [
+    "AFFINITY_MAPS",
+    "Prediction",
+    "misaligned_slices",
+    "predict_affinities",
+    "predict_boundary",
+    "predict_to_file",
+]
 
 Misaligned = Literal["auto"] | Sequence[int]
 
@@ -41,7 +51,7 @@ class Prediction:
         Which slices.
     views
         1, 4, 8 or 16 symmetries that are averaged; None: 16 on a GPU, 4 on a CPU.
-    device, tile, dtype
+    device, tile, half, compiled, dtype
         See `predict.run.predict`.
     """
 
@@ -52,6 +62,8 @@ class Prediction:
     views: int | None = None
     device: str = "auto"
     tile: int | None = None
+    half: bool | None = None
+    compiled: bool = False
     dtype: Literal["uint8", "float32"] = "uint8"
 
 
@@ -117,6 +129,13 @@ def predict_to_file(
         io.write_volumes(maps, out, overwrite=overwrite)
 
 
+def misaligned_slices(volume: Volume, progress: Progress = None) -> tuple[int, ...]:
+    """Return the slices that do not lie on their neighbours; see `predict.misaligned` for the figures."""
+    from napari_em_seg.predict.misaligned import measure_alignment
+
+    return measure_alignment(volume, progress).flagged()
+
+
 class _Models:
     """The models of a prediction, loaded; all of one task."""
 
@@ -130,6 +149,12 @@ class _Models:
     ) -> None:
         if not wanted.models:
             raise DataError("No model is given", "at least one", "Choose a model")
+        if wanted.misaligned != "auto" and wanted.misaligned and not wanted.local_models:
+            raise DataError("Misaligned slices are given, but no model for them", "a local model",
+                            "Give --local-model as well, or leave --misaligned out")  # fmt: skip
+        if volume.dtype.kind in "iu" and volume.dtype.itemsize > 2:
+            raise DataError(f"{volume.label} holds {volume.dtype} numbers, as labels do", "grey values",
+                            "Name the image in the container, or convert it to uint8 or uint16")  # fmt: skip
         names = [*wanted.models, *wanted.local_models]
         paths = [_path_of(name, volume, on_choice) for name in names]
         cards = [read_card(path) for path in paths]
@@ -158,6 +183,10 @@ class _Models:
         from napari_em_seg.predict.device import choose_device
         from napari_em_seg.predict.run import predict
 
+        misaligned = wanted.misaligned
+        if misaligned == "auto" and wanted.local_models:
+            misaligned = misaligned_slices(volume)
+            _log.warning("Misaligned slices: %s", ", ".join(map(str, misaligned)) or "none")
         device = choose_device(wanted.device)
         views = (4 if device.type == "cpu" else 16) if wanted.views is None else wanted.views
         n = len(wanted.models)
@@ -165,10 +194,12 @@ class _Models:
             volume,
             self._nets[:n],
             local_models=self._nets[n:],
-            misaligned=wanted.misaligned,
+            misaligned=misaligned,
             views=views,
             device=str(device),
             tile=wanted.tile,
+            half=wanted.half,
+            compiled=wanted.compiled,
             normalise=self._normalisation,
             dtype=wanted.dtype,
             out=out,

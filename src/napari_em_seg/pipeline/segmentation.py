@@ -11,6 +11,7 @@ from scipy import ndimage
 from napari_em_seg import io
 from napari_em_seg.errors import DataError
 from napari_em_seg.metrics import Scores
+from napari_em_seg.pipeline.volumes import open_labels
 from napari_em_seg.segment import best_h, hmin_watershed
 from napari_em_seg.segment.hmin import Mode
 from napari_em_seg.volume import Progress, Volume
@@ -69,7 +70,7 @@ def segment_to_file(
     options: Any = {"sigma": sigma, "mode": mode, "mask": inside, "progress": progress}
     scores: Mapping[float, Scores] = {}
     if truth is not None and h is None:
-        h, scores = best_h(boundary, io.open_volume(truth, "labels"), DEPTHS, **options)
+        h, scores = best_h(boundary, open_labels(truth), DEPTHS, **options)
     elif h is None or truth is not None:
         came = "Neither a depth nor a truth" if h is None else "Both a depth and a truth"
         raise DataError(f"{came} is given", "one of the two", "Give --h, or --truth to look for the best h")

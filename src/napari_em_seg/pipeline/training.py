@@ -1,5 +1,6 @@
 """Training by name: volumes and choices in, a weight file with its card out."""
 
+import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from hashlib import sha256
@@ -22,6 +23,8 @@ if TYPE_CHECKING:
     from napari_em_seg.predict.nets import AnyNet
     from napari_em_seg.predict.train import Plan, Task
 
+_log = logging.getLogger(__name__)
+
 __all__ = ["BoundaryRecipe", "LabelledPart", "Provenance", "train_boundary", "training_folder"]
 
 
@@ -35,7 +38,7 @@ class LabelledPart:
 
     def __post_init__(self) -> None:
         start, stop, step = self.slices.indices(len(self.raw))
-        if step != 1 or stop <= start:
+        if step != 1 or stop <= start or (self.slices.stop or 0) > len(self.raw):
             ends = ("" if end is None else str(end) for end in (self.slices.start, self.slices.stop))
             raise DataError(
                 f"{self.raw.label} has {len(self.raw)} slices; the part is {':'.join(ends)}",
@@ -48,6 +51,13 @@ class LabelledPart:
                 "an image, and labels that belong to it",
                 "Name the labels as well",
             )
+
+    def overlaps(self, other: "LabelledPart") -> bool:
+        """Whether both hold some slice of one image."""
+        if self.raw is not other.raw and (not self.raw.source or self.raw.source != other.raw.source):
+            return False
+        (start, stop, _), (first, last, _) = (part.slices.indices(len(part.raw)) for part in (self, other))
+        return max(start, first) < min(stop, last)
 
     @property
     def description(self) -> str:
@@ -233,6 +243,9 @@ def check_parts(training: Sequence[LabelledPart], validation: Sequence[LabelledP
     if not training or not validation:
         raise DataError("No labelled volume is given", "at least one to train on and one to validate",
                         "Name an image and its labels")  # fmt: skip
+    for part in validation:
+        if any(part.overlaps(other) for other in training):
+            _log.warning("%s is trained on as well, so its scores flatter the network", part.description)
     found = training[0].raw.voxel_size_nm
     if found is None:
         raise DataError(
@@ -274,13 +287,19 @@ def _fingerprint(
     recipe: BoundaryRecipe, volumes: "Sequence[LabelledVolume]", validations: "Sequence[Validation]"
 ) -> str:
     """Return a number that is another one wherever another network would come out."""
-    digest = sha256(repr(recipe).encode())
+    digest = sha256(repr(recipe).encode() + beginning(recipe))
     arrays = [array for volume in volumes for array in (volume.image, volume.boundary, volume.known)]
-    for array in (*arrays, *(part.truth for part in validations)):
+    kept = [array for part in validations for array in (part.image[part.slices], part.truth)]
+    for array in (*arrays, *kept):
         if array is not None:
             digest.update(f"{array.shape} {array.dtype}".encode())
             digest.update(np.ascontiguousarray(array).data)
     return digest.hexdigest()
+
+
+def beginning(recipe: Recipe) -> bytes:
+    """Return the weights that training begins with, if it does."""
+    return b"" if recipe.begin_from is None else resolve(recipe.begin_from).path.read_bytes()
 
 
 def _place(volume: Volume) -> str:

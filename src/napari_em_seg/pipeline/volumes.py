@@ -1,8 +1,10 @@
 """Volumes described, converted, made and compared."""
 
-from dataclasses import dataclass
+import re
+from dataclasses import dataclass, replace
 
 from napari_em_seg import io
+from napari_em_seg.errors import DataError
 from napari_em_seg.metrics import Scores, contingency, evaluate
 from napari_em_seg.sample import generate
 from napari_em_seg.segment import intensity_watershed
@@ -14,6 +16,7 @@ __all__ = [
     "compare",
     "convert",
     "describe",
+    "open_labels",
     "refuse_not_finite",
     "sample_volumes",
     "write_sample",
@@ -108,9 +111,24 @@ def _only_volume(source: str) -> Volume:
     return volumes[0] if len(volumes) == 1 else io.open_volume(source)
 
 
+def open_labels(text: str) -> Volume:
+    """Open LABELS or LABELS,A:B, of which the slices from A up to, not including, B are meant."""
+    path, _, part = text.rpartition(",")
+    slices = re.fullmatch(r"(\d*):(\d*)", part)
+    if slices is None:
+        return io.open_volume(text, "labels")
+    volume = io.open_volume(path, "labels")
+    start, stop = (int(end) if end else None for end in slices.groups())
+    data = volume[start:stop]
+    if not len(data):
+        raise DataError(f"{path} has {len(volume)} slices; the part is {part}", "at least one of them",
+                        f"Give a range within 0:{len(volume)}")  # fmt: skip
+    return replace(volume, data=data, pyramid=())
+
+
 def compare(segmentation: str, truth: str, progress: Progress = None) -> Scores:
-    """Measure a segmentation against the truth, both given by their paths."""
-    found, wanted = io.open_volume(segmentation, "labels"), io.open_volume(truth, "labels")
+    """Measure a segmentation against the truth, both given by their paths, see `open_labels`."""
+    found, wanted = open_labels(segmentation), open_labels(truth)
     return evaluate(contingency(found, wanted, progress=progress))
 
 

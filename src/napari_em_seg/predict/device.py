@@ -32,7 +32,7 @@ GPU_SIDE = 2048
 LEAST_SIDE = 64
 SHARE = 0.5  # of the free memory; the rest is for what the estimate does not see
 
-_MEMORY_WORDS = ("out of memory", "not enough memory", "can't allocate memory")
+_MEMORY_WORDS = ("out of memory", "not enough memory", "can't allocate memory", "alloc_failed")
 
 
 @dataclass(frozen=True, eq=False)

@@ -24,6 +24,7 @@ __all__ = ["Plan", "Task", "Trained", "train"]
 
 _log = logging.getLogger(__name__)
 
+SAVE_SECONDS = 60.0
 CHECKPOINT, BEST, CURVES = "checkpoint.safetensors", "best.safetensors", "curves"
 
 
@@ -150,7 +151,7 @@ def train(
             run.validate()
             if on_validation is not None:
                 on_validation(run.trained.curves[-1])
-        if run.step % plan.save_every == 0 or run.step == plan.steps:
+        if run.is_due(plan.save_every):
             run.save()
     run.save()
     run.keep_best()
@@ -176,7 +177,7 @@ class _Run:
         self._optimizer = torch.optim.AdamW(
             net.parameters(), plan.learning_rate, weight_decay=plan.weight_decay
         )
-        self._started = time.monotonic()
+        self._started = self._saved = time.monotonic()
         self._losses: list[float] = []
         self.step = 0
         self.trained = Trained()
@@ -210,6 +211,12 @@ class _Run:
         self._net.eval()
         with torch.no_grad():
             measures = {name: float(value) for name, value in self._task.validate(self._net).items()}
+        if not math.isfinite(measures["score"]):
+            raise DataError(
+                f"The score of the validation at step {self.step} is {measures['score']}",
+                "a finite number",
+                "Look for odd values in the validation data",
+            )
         loss = float(np.mean(self._losses))
         self._losses.clear()
         minutes = (time.monotonic() - self._started) / 60
@@ -222,8 +229,13 @@ class _Run:
                 path.write_bytes(safetensors.torch.save(_contiguous(self._net.state_dict())))
         write_curves(self.trained.curves, self._folder / CURVES)
 
+    def is_due(self, save_every: int) -> bool:
+        """Whether to save now: every so many steps, and every minute, as steps of a large network are long."""
+        return self.step % save_every == 0 or time.monotonic() - self._saved > SAVE_SECONDS
+
     def save(self) -> None:
         """Write all that resuming needs; nothing is pickled."""
+        self._saved = time.monotonic()
         tensors = {f"net.{name}": value for name, value in self._net.state_dict().items()}
         for index, state in self._optimizer.state_dict()["state"].items():
             tensors |= {f"adam.{index}.{name}": torch.as_tensor(value) for name, value in state.items()}
@@ -241,19 +253,23 @@ class _Run:
         """Go on from the folder's checkpoint, if there is one and it belongs to this plan."""
         path = self._folder / CHECKPOINT
         if not path.exists():
+            (self._folder / BEST).unlink(missing_ok=True)  # that of a run before
             return
         described, tensors = _read_checkpoint(path)
         if described["plan"] != asdict(self._plan):
+            old = {
+                name: value for name, value in described["plan"].items() if value != asdict(self._plan)[name]
+            }
             raise FormatError(
                 f"{path} belongs to another training plan",
-                f"the plan {self._plan}",
-                "Choose another folder, train on with the old plan, or delete it to begin anew",
+                ", ".join(f"{name} {value}" for name, value in old.items()) + ", as it was begun",
+                "Train on with that, delete the folder to begin anew, or choose another name",
             )
         if described.get("about", self._about) != self._about:
             raise FormatError(
                 f"{path} belongs to another training, on other data or with other options",
                 "what it was begun with",
-                "Choose another folder, give the old data and options, or delete it to begin anew",
+                "Give the old data and options, delete the folder to begin anew, or choose another name",
             )
         weights = {name.removeprefix("net."): t for name, t in tensors.items() if name.startswith("net.")}
         try:
@@ -280,7 +296,7 @@ class _Run:
 
     def keep_best(self) -> None:
         """Put the best weights into the network."""
-        if (self._folder / BEST).exists():
+        if self.trained.best:
             self._net.load_state_dict(safetensors.torch.load_file(self._folder / BEST))
 
 

@@ -161,7 +161,7 @@ def _numbered(labels: NDArray[Any], shape: tuple[int, ...]) -> NDArray[np.uint32
                         "Let the function return one for each voxel")  # fmt: skip
     if int(labels.max()) > 2 * labels.size:  # a table of all numbers would be larger than they are
         found, places = np.unique(labels, return_inverse=True)
-        return (places.reshape(shape) + (found[0] > 0)).astype(np.uint32)
+        return np.asarray(places.reshape(shape) + (found[0] > 0), np.uint32)
     whole = np.ascontiguousarray(labels, np.uint32)
     sizes = np.zeros(int(whole.max()) + 1, np.int64)
     _basin_links.count(whole.reshape(-1), sizes)

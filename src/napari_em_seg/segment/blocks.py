@@ -70,8 +70,10 @@ def graph_in_blocks(
     from the block that has it in its core. The graph is that of the labels, to the last digit.
 
     The result depends neither on threads nor on when a run was killed. It is that of the whole volume at once
-    where the blocks agree on what they share. A watershed does not quite: beside the border of a block, basins
-    and sizes of segments are cut off. `benchmarks/blocks.py` says how much that is.
+    where the blocks agree on what they share. With a watershed they do not quite: at the border of what a block
+    reads, basins and segments are cut off, so they flow and join in another way, and supervoxels that neither
+    block finds like the other stay cut at the border of their cores. Cuts inside an object are mostly mended
+    by agglomeration. `benchmarks/blocks.py` says how much is left; more overlap leaves less.
 
     Each block is written into the folder once it is done, whole or not at all; a run with the same folder goes
     on with what is missing or damaged. Labels are written to `out` anew.
@@ -85,7 +87,8 @@ def graph_in_blocks(
         (3, z, y, x): that of each voxel with its neighbour at −1 along z, y and x; floats from 0 to 1, or
         uint8 from 0 to 255. Read block by block.
     folder
-        Where to keep blocks: about 40 times smaller than affinities as floats. It is made if it is missing.
+        Where to keep blocks. Each takes about a third of a byte for each voxel, overlap included, and 55 bytes
+        for each edge of its graph. The folder is made if it is missing.
     supervoxels
         Returns the labels (z, y, x) of the affinities of a block, as from `zwatershed`; 0 is background. The
         same affinities must give the same labels. With several threads it is called by all of them.

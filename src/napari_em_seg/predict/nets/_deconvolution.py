@@ -6,27 +6,39 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import conv2d, pad
 
-__all__ = ["deconvolved"]
+__all__ = ["Deconvolution", "joined"]
 
 Group = tuple[int, slice, int]
 """Places of the output, counted within a stride, that read the same inputs: shift, places, first tap."""
 
 
-def deconvolved(x: Tensor, layers: Sequence[nn.ConvTranspose2d]) -> Tensor:
-    r"""Return the sum of several transposed convolutions of one input.
+class Deconvolution(nn.ConvTranspose2d):
+    r"""A dilated transposed convolution that, without gradients, is done as a plain one.
 
-    All must have the same stride s and channels, kernels of 2s taps and an odd dilation r, as those of a
-    `Pyramid` have. Output o along an axis gathers the taps k and inputs i with :math:`o = s i + r k - p`, p
-    being the padding. As r is odd and s a power of two, each place :math:`o \bmod s` has exactly two such
-    taps, k and k + s with k < s, at the inputs i and i − r. So every place is a 2×2 convolution dilated by r,
-    all places together are one with s² as many channels, and what is left is to put them where they belong.
+    It has a stride s that is a power of two, 2s taps along each axis and an odd dilation r, as in a `Pyramid`.
+    Output o along an axis gathers the taps k and inputs i with :math:`o = s i + r k - p`, p being the padding.
+    As r is odd, each place :math:`o \bmod s` has exactly two such taps, k and k + s with k < s, at the inputs
+    i and i − r. So every place is a 2×2 convolution dilated by r, all places together are one with s² as many
+    channels, and what is left is to put them where they belong.
     """
-    stride, maps = layers[0].stride[0], layers[0].out_channels
-    n, _, height, width = x.shape
-    out = x.new_zeros((n, height, stride, width, stride, maps))  # so that (y, x, maps) lies as channels last
-    for layer in layers:
-        _add(x, layer, out)
-    return out.view(n, height * stride, width * stride, maps).permute(0, 3, 1, 2)
+
+    def forward(self, x: Tensor, places: Tensor | None = None) -> Tensor:  # type: ignore[override]
+        """Return the output; or add it to ``places``, see `empty_places`."""
+        if places is None:
+            return super().forward(x)
+        _add(x, self, places)
+        return places
+
+    def empty_places(self, x: Tensor) -> Tensor:
+        """Return zeros (n, y, place in y, x, place in x, channel), to which several of these can add."""
+        (n, _, height, width), stride = x.shape, self.stride[0]
+        return x.new_zeros((n, height, stride, width, stride, self.out_channels))
+
+
+def joined(places: Tensor) -> Tensor:
+    """Return the output (n, channel, y, x) that was gathered place by place; it lies with channels last."""
+    n, height, stride, width, _, maps = places.shape
+    return places.view(n, height * stride, width * stride, maps).permute(0, 3, 1, 2)
 
 
 def _add(x: Tensor, layer: nn.ConvTranspose2d, out: Tensor) -> None:

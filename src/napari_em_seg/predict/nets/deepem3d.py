@@ -9,7 +9,7 @@ from torch.nn.functional import conv2d
 
 from napari_em_seg.errors import DataError
 from napari_em_seg.predict.nets._blocks import check_input, check_n_slices, conv, down, pad_to_multiple
-from napari_em_seg.predict.nets._deconvolution import deconvolved
+from napari_em_seg.predict.nets._deconvolution import Deconvolution, joined
 from napari_em_seg.predict.nets._net import BoundaryNet
 
 __all__ = ["DeepEM3D", "InceptionResidual", "Pyramid", "Stem"]
@@ -92,7 +92,7 @@ class Pyramid(nn.Module):
         super().__init__()
         self.squeeze = conv(n_in, squeeze, 1) if squeeze else nn.Identity()
         self.branches = nn.ModuleList(
-            nn.ConvTranspose2d(
+            Deconvolution(
                 squeeze or n_in, maps, 2 * stride, stride=stride, dilation=rate, bias=False,
                 padding=((2 * stride - 1) * rate - (stride - 1)) // 2,
             )
@@ -104,11 +104,13 @@ class Pyramid(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Return this level's share of the logits."""
         x = self.squeeze(x)
-        is_plain = torch.is_grad_enabled() or x.device.type != "cpu"
-        if is_plain:
+        if torch.is_grad_enabled() or x.device.type != "cpu":
             total = sum(branch(x) for branch in self.branches)
         else:
-            total = deconvolved(x, [cast("nn.ConvTranspose2d", branch) for branch in self.branches])
+            places = cast("Deconvolution", self.branches[0]).empty_places(x)
+            for branch in self.branches:  # each called as a layer, so that a prediction can stop between them
+                branch(x, places)
+            total = joined(places)
         logits: Tensor = self.score(self.norm(total))
         return logits
 
