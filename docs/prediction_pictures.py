@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
-from skimage.color import label2rgb
+from skimage.color import hsv2rgb, label2rgb
 from skimage.segmentation import find_boundaries
 
 from napari_em_seg.io import open_volume
@@ -63,9 +63,10 @@ def coloured(labels: NDArray[Any], image: NDArray[Any]) -> NDArray[np.uint8]:
     """Colour each segment, with a dark line around it, over the image."""
     _, numbered = np.unique(labels, return_inverse=True)
     numbered = numbered.reshape(labels.shape) + int(labels.min() != 0)
-    mixed = np.random.default_rng(0).permutation(int(numbered.max()) + 1)
-    mixed = np.where(np.arange(len(mixed)) == 0, 0, mixed + 1)
-    found = label2rgb(mixed[numbered], image, alpha=0.4, bg_label=0)
+    rng = np.random.default_rng(0)
+    hues, n = rng.permutation(64) / 64, int(numbered.max())
+    colours = hsv2rgb(np.stack([hues[np.arange(n) % 64], rng.uniform(0.5, 1, n), rng.uniform(0.6, 1, n)], -1))
+    found = label2rgb(numbered, image, colours, alpha=0.4, bg_label=0)
     found[find_boundaries(numbered, mode="inner")] *= 0.3
     return (255 * found).astype(np.uint8)
 
