@@ -116,6 +116,7 @@ def main() -> None:
     parser.add_argument("--views", type=int, default=4)
     parser.add_argument("--figure", type=Path, default=FIGURE)
     parser.add_argument("--cache", type=Path, help="a folder that keeps predictions, to try thresholds sooner")
+    parser.add_argument("--no-forest", action="store_true", help="leave the learned score out")
     arguments = parser.parse_args()
     path = DATA / "ac4_z63-99.h5"
     if not path.exists():
@@ -134,15 +135,17 @@ def main() -> None:
 
     tuning, validation = (predicted(predict_affinities, arguments.model, part) for part in (TUNING, VALIDATION))
     tuning, validation = ((maps[:3], ids) for maps, ids in (tuning, validation))
-    with tempfile.TemporaryDirectory() as folder:
-        start = time.perf_counter()
-        forest = train_agglomeration(Path(folder) / "f.npz", [AffinityPart(*tuning, SIZE)], weights="size")
-        training = time.perf_counter() - start
+    forest, training = None, 0.0
+    if not arguments.no_forest:
+        with tempfile.TemporaryDirectory() as folder:
+            start = time.perf_counter()
+            forest = train_agglomeration(Path(folder) / "f.npz", [AffinityPart(*tuning, SIZE)], weights="size")
+            training = time.perf_counter() - start
     boundaries = [predicted(predict_boundary, arguments.boundary, part) for part in (TUNING, VALIDATION)]
 
     print(f"{resolve(arguments.model).name if arguments.model != 'affinity' else 'bundled model'}, "
           f"{arguments.views} views, {os.cpu_count()} cores; thresholds chosen on training slices")  # fmt: skip
-    print(f"forest trained in {training:.0f} s\n")
+    print(f"forest trained in {training:.0f} s\n" if forest else "no forest\n")
     print(
         f"{'route':24} {'at':>6} adapted Rand  V_Rand F  VI split  VI merge     VI   best Rand (at)   seconds"
     )
@@ -150,7 +153,7 @@ def main() -> None:
         Route("watershed only", watershed_only, tuning, validation),
         Route("+ mean", merged("mean"), tuning, validation),
         Route("+ quantile (0.75)", merged("quantile"), tuning, validation),
-        Route("+ learned", merged(forest), tuning, validation),
+        *([Route("+ learned", merged(forest), tuning, validation)] if forest else []),
         Route("boundary map, H-minima", boundary_route, *boundaries),
     ]
     curves: dict[str, Curve] = {}

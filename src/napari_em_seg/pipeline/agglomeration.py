@@ -87,8 +87,8 @@ class Fragments:
 
     low: float = 0.02
     high: float = 0.99
-    size_threshold: int = 50
-    weight_threshold: float = 0.3
+    size_threshold: int = 1000
+    weight_threshold: float = 0.1
     dust: int = 0
 
     def of(self, affinities: ArrayLike, progress: Progress = None) -> NDArray[np.uint32]:
