@@ -1,5 +1,7 @@
 """The z-watershed: the same as plain Python that follows the definitions, with and without ties."""
 
+import os
+import sys
 from collections import deque
 from itertools import pairwise, product
 from typing import Any
@@ -9,7 +11,6 @@ import pytest
 from numpy.typing import NDArray
 
 from napari_em_seg.errors import DataError
-from napari_em_seg.segment import zwatershed as module
 from napari_em_seg.segment.zwatershed import (
     link_by_size,
     max_affinity_graph,
@@ -353,8 +354,8 @@ def test_results_repeat_and_do_not_depend_on_layout_type_or_threads(monkeypatch:
     read_only = whole.copy()
     read_only.flags.writeable = False
     assert (zwatershed(read_only, **options()) == expected).all()
-    monkeypatch.setattr(module.os, "cpu_count", lambda: 1)
-    monkeypatch.setattr(module, "_SLAB", 3)
+    monkeypatch.setattr(os, "cpu_count", lambda: 1)
+    monkeypatch.setattr(sys.modules["napari_em_seg.segment.zwatershed"], "_SLAB", 3)
     assert (zwatershed(whole, **options()) == expected).all()
 
 
