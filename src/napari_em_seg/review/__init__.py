@@ -1,0 +1,1 @@
+"""Review: what people decide about links, kept as a journal that loses nothing."""
