@@ -71,8 +71,8 @@ def make_problem(
         raise DataError(f"There are {len(costs)} and {len(nothing)} costs for {len(assignments)} assignments "
                         f"and {len(leaves)} leaves", "one for each", "Compute the costs anew")  # fmt: skip
     for values in (costs, nothing):
-        if not (np.isfinite(values).all() and (values >= 0).all()):
-            raise DataError("Some costs are negative, infinite or not numbers", "finite costs from 0 on",
+        if not np.isfinite(values).all():
+            raise DataError("Some costs are infinite or not numbers", "finite costs",
                             "Look for odd values in the features")  # fmt: skip
     incoming = _incidence(assignments.targets, len(hypotheses))
     outgoing = _incidence(assignments.sources, len(hypotheses))

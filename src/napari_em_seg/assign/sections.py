@@ -1,0 +1,92 @@
+"""Hypotheses from an agglomeration: the sections, slice by slice, of its nested three-dimensional segments."""
+
+import os
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+from numpy.typing import NDArray
+
+from napari_em_seg.assign import _section_kernels as kernels
+from napari_em_seg.assign.hypotheses import Hypotheses, SliceRegions, joined, pruned
+from napari_em_seg.errors import DataError
+from napari_em_seg.volume import ArrayLike, Progress
+
+__all__ = ["LEVELS", "section_hypotheses", "section_regions"]
+
+LEVELS = tuple(round(0.02 * step, 2) for step in range(10, 48))
+"""Thresholds of the merge tree whose sections are hypotheses: 0.2 to 0.94."""
+
+
+def section_hypotheses(
+    labels: ArrayLike,
+    cuts: Sequence[NDArray[np.uint32]],
+    levels: Sequence[float] = LEVELS,
+    *,
+    min_area: int = 25,
+    max_depth: int | None = 5,
+    progress: Progress = None,
+    cancelled: Callable[[], bool] = lambda: False,
+) -> Hypotheses:
+    """Return the sections of nested segments as hypotheses.
+
+    At each level a segment's section in a slice is one or several connected parts; as segments grow from level
+    to level, so do these, and what was in one part stays in one. That makes a tree, like that of level sets.
+
+    Parameters
+    ----------
+    labels
+        Supervoxels (z, y, x), 0 for none.
+    cuts
+        For each level the segment of each label, nested: what one level joins the next one does not part.
+    levels
+        What to call them, rising from 0 to 1.
+    min_area, max_depth
+        As for `pruned`.
+    progress
+        Called with slices done and slices in all.
+    cancelled
+        Asked before every slice.
+    """
+    if len(cuts) != len(levels) or not len(levels) or list(levels) != sorted(levels):
+        raise DataError(f"There are {len(cuts)} cuts for the levels {list(levels)}",
+                        "one for each level, which rise", "Cut the tree at every level")  # fmt: skip
+    tables = np.stack(cuts)
+
+    def one(z: int) -> SliceRegions | None:
+        if cancelled():
+            return None
+        part = section_regions(np.asarray(labels[z]), tables, levels)
+        return pruned(part, min_area=min_area, max_depth=max_depth)
+
+    parts: list[SliceRegions] = []
+    with ThreadPoolExecutor(max(1, min(8, os.cpu_count() or 1))) as pool:
+        for part in pool.map(one, range(labels.shape[0])):
+            if part is None:
+                break
+            parts.append(part)
+            if progress is not None:
+                progress(len(parts), labels.shape[0])
+    return joined(parts)
+
+
+def section_regions(
+    labels: NDArray[np.unsignedinteger], tables: NDArray[np.uint32], levels: Sequence[float]
+) -> SliceRegions:
+    """Return the connected parts of all segments of one slice, at every level.
+
+    Parameters
+    ----------
+    labels
+        Supervoxels (y, x), 0 for none.
+    tables
+        The segment of each label (columns) at each level (rows).
+    levels
+        One for each row.
+    """
+    pieces, ids = kernels.components(np.ascontiguousarray(labels, np.uint32))
+    contacts = kernels.contacts(pieces)
+    parent, level = kernels.merge(tables[:, ids], contacts)
+    names = np.array([0, *levels, 1], np.float32)
+    death = np.where(parent >= 0, level[parent], len(levels) + 1)
+    return SliceRegions(pieces, parent, names[level], names[death])
