@@ -91,6 +91,58 @@ def slow(labels: NDArray[np.uint32], affinities: NDArray[Any], scores: Scores) -
     return merges
 
 
+def slow_forest(
+    labels: NDArray[np.uint32], affinities: NDArray[Any], forest: Forest, growth: float
+) -> list[tuple[int, int, float]]:
+    """The rule of `agglomerate` for forests, word for word, on features counted anew from all voxels."""
+    graph = region_graph(labels, affinities)
+    leaves = graph.labels.tolist()
+    now, merges, nodes = labels.copy(), [], {label: i for i, label in enumerate(leaves)}
+    scores = dict(enumerate(forest_scores(forest)(graph).tolist()))
+    ends = {e: (a, b) for e, (a, b) in enumerate(graph.edges.tolist())}
+    is_old: set[int] = set()
+    full = dict(zip(leaves, graph.sizes.tolist(), strict=True))
+
+    def exact() -> dict[tuple[int, int], float]:
+        graph = region_graph(now, affinities)
+        found = forest_scores(forest)(graph).tolist()
+        return dict(zip(map(tuple, graph.edges.tolist()), found, strict=True))
+
+    while scores:
+        current = exact()
+        best = max(scores, key=lambda e: (scores[e], -e))
+        if best in is_old:
+            is_old.remove(best)
+            scores[best] = current[ends[best]]
+            continue
+        assert scores[best] == current[ends[best]]
+        a, b = ends.pop(best)
+        first, second = sorted((nodes.pop(a), nodes.pop(b)))
+        nodes[a] = len(leaves) + len(merges)
+        merges.append((first, second, scores.pop(best)))
+        now[now == b] = a
+        size, due = int((now == a).sum()), set()
+        full_sizes = []
+        for part in (a, b):
+            is_due = size >= growth * full[part]
+            full_sizes.append(size if is_due else full[part])
+            due |= {e for e in ends if part in ends[e]} if is_due else set()
+        full[a] = min(full_sizes)
+        met: dict[tuple[int, int], int] = {}
+        for e in sorted(ends):
+            u, v = (a if end == b else end for end in ends[e])
+            ends[e] = min(u, v), max(u, v)
+            if ends[e] in met:  # two became one
+                due.add(met[ends[e]])
+                del ends[e], scores[e]
+            else:
+                met[ends[e]] = e
+        is_old = {e for e in is_old | {e for e in ends if a in ends[e]} if e in ends} - due
+        current = exact()
+        scores.update({e: current[ends[e]] for e in due if e in ends})
+    return merges
+
+
 def listed(tree: MergeTree) -> list[tuple[int, int, float]]:
     return list(zip(tree.a.tolist(), tree.b.tolist(), tree.score.tolist(), strict=True))
 
@@ -117,13 +169,59 @@ def test_quantile_is_the_slow_version(seed: int, n: int, levels: int, q: float) 
     assert listed(found) == slow(labels, affinities, quantile_scores(q))
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=12, deadline=None)
 @given(st.integers(0, 10**6), st.integers(2, 40))
-def test_a_forest_is_the_slow_version(seed: int, n: int) -> None:
+def test_a_forest_without_growth_always_takes_the_best_of_all(seed: int, n: int) -> None:
     labels, affinities = volume(seed, n)
     forest = random_forest(seed)
-    tree = agglomerate(region_graph(labels, affinities), forest)
+    tree = agglomerate(region_graph(labels, affinities), forest, growth=1)
     assert listed(tree) == slow(labels, affinities, forest_scores(forest))
+
+
+@settings(max_examples=20, deadline=None)
+@given(st.integers(0, 10**6), st.integers(2, 40), st.sampled_from([1.25, 2, 8, 100]))
+def test_a_forest_follows_its_rule(seed: int, n: int, growth: float) -> None:
+    """At each merge the score is what the voxels say by then: the slow version checks that as it goes."""
+    labels, affinities = volume(seed, n)
+    forest = random_forest(seed)
+    tree = agglomerate(region_graph(labels, affinities), forest, growth=growth)
+    assert listed(tree) == slow_forest(labels, affinities, forest, growth)
+
+
+def test_the_rule_makes_a_difference() -> None:
+    """Else the two tests above would not tell one rule from the other."""
+    labels = np.arange(1, 1 + 4 * 12 * 12, dtype=np.uint32).reshape(4, 12, 12)
+    labels[:, 4:8, 4:8] = 1
+    graph = region_graph(labels, np.random.default_rng(0).random((3, *labels.shape), np.float32))
+    for seed in range(3):
+        trees = [listed(agglomerate(graph, random_forest(seed, 60), growth=g)) for g in (1, 1.25, 8)]
+        assert trees[0] != trees[1] != trees[2]
+
+
+@pytest.mark.parametrize("steps", [1, 7])
+def test_a_forest_may_be_stopped_and_go_on(steps: int) -> None:
+    """Neither pauses nor queues that are cleared change anything."""
+    labels = np.arange(1, 1 + 6 * 12 * 12, dtype=np.uint32).reshape(6, 12, 12)
+    labels[:, 4:8, 4:8] = 1
+    affinities = np.random.default_rng(0).random((3, *labels.shape), np.float32)
+    graph, forest = region_graph(labels, affinities), random_forest(2)
+    course = Agglomeration(graph, forest)
+    while course.run(course.n_merges + steps):
+        course._make_room()
+    assert listed(course.tree()) == listed(agglomerate(graph, forest))
+
+
+def test_a_forest_scores_a_giant_seldom() -> None:
+    """It takes in thousands of neighbours one by one; each is scored a few times, not after every merge."""
+    n = 4000
+    labels = np.ones((1, 3, 2 * n), np.uint32)
+    labels[0, 0, ::2] = labels[0, 1, ::2] = np.arange(2, n + 2)
+    affinities = np.random.default_rng(0).random((3, *labels.shape), np.float32)
+    course = Agglomeration(region_graph(labels, affinities), random_forest(1))
+    while course.run(n):
+        pass
+    assert course.n_merges == n
+    assert course.n_scored < 20 * n
 
 
 def test_scores_of_forests_rise_and_fall() -> None:

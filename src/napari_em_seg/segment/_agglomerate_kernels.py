@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 __all__ = [
     "DONE", "FOREST", "FULL", "LIMIT", "MEAN", "N_FEATURES", "QUANTILE",
-    "Links", "Pairs", "Queue", "Result", "Samples", "Scoring", "Statistics", "Trees",
+    "Ages", "Links", "Pairs", "Queue", "Result", "Samples", "Scoring", "Statistics", "Trees",
     "compacted", "describe", "enter_pairs", "fill_links", "fill_queue", "probabilities", "run",
 ]  # fmt: skip
 
@@ -53,6 +53,19 @@ class Links(NamedTuple):
     version: Array
 
 
+class Ages(NamedTuple):
+    """How old scores are: merges done when each edge was scored, and when each node was last changed.
+
+    `full` holds the voxels of each node when all its edges were last scored. Forests alone need all this.
+    `used` counts what was scored since the beginning.
+    """
+
+    scored: Array
+    changed: Array
+    full: Array
+    used: Array
+
+
 class Pairs(NamedTuple):
     """Hash table from two nodes to their edge; a key of 0 is free. Pairs with a node that is gone stay."""
 
@@ -81,10 +94,11 @@ class Trees(NamedTuple):
 
 
 class Scoring(NamedTuple):
-    """How to score an edge."""
+    """How to score an edge; forests score those of a node anew once it is `growth` times as large."""
 
     mode: int
     quantile: float
+    growth: float
     voxel_size: Array
     trees: Trees
 
@@ -271,10 +285,13 @@ def _add_node(statistics: Statistics, kept: int, gone: int) -> None:
 
 @njit(cache=True, nogil=True)
 def run(
-    limit: int, stop: float, scoring: Scoring, statistics: Statistics, links: Links, pairs: Pairs, queue: Queue,
-    result: Result, samples: Samples,
+    limit: int, stop: float, scoring: Scoring, statistics: Statistics, links: Links, ages: Ages, pairs: Pairs,
+    queue: Queue, result: Result, samples: Samples,
 ) -> int:  # fmt: skip
     """Merge the best edge, again and again, until there are `limit` merges or 1 − score is `stop`.
+
+    An edge that comes first with a score older than one of its nodes is scored anew, and put back if it is not
+    the first any more.
 
     With samples, an edge is merged only where the truth says so (``used[1] == 0``), or where its score is at
     least one half; what it looked like is written down in either case.
@@ -284,6 +301,12 @@ def run(
         score, edge = queue.score[0], queue.edge[0]
         if queue.version[0] != links.version[edge]:
             _pop(queue)
+            continue
+        if scoring.mode == FOREST and _is_old(edge, links, ages):
+            queue.score[0] = _score(scoring, statistics, links.ends, edge, row)
+            ages.scored[edge] = result.used[0]
+            ages.used[0] += 1
+            _sink(queue, 0)
             continue
         if not 1 - score < stop:
             return DONE
@@ -298,8 +321,15 @@ def run(
             return FULL
         _pop(queue)
         if len(samples.rows) == 0 or _sampled(score, edge, scoring, statistics, links, samples, row):
-            _merge(score, edge, scoring, statistics, links, pairs, queue, result, row)
+            _merge(score, edge, scoring, statistics, links, ages, pairs, queue, result, row)
     return DONE
+
+
+@njit(cache=True, nogil=True)
+def _is_old(edge: int, links: Links, ages: Ages) -> Any:
+    """Say whether a node of the edge has changed since it was scored."""
+    a, b = links.ends[edge, 0], links.ends[edge, 1]
+    return ages.scored[edge] < max(ages.changed[a], ages.changed[b])
 
 
 @njit(cache=True, nogil=True)
@@ -331,8 +361,8 @@ def _sampled(
 
 @njit(cache=True, nogil=True)
 def _merge(
-    score: float, edge: int, scoring: Scoring, statistics: Statistics, links: Links, pairs: Pairs, queue: Queue,
-    result: Result, row: Array,
+    score: float, edge: int, scoring: Scoring, statistics: Statistics, links: Links, ages: Ages, pairs: Pairs,
+    queue: Queue, result: Result, row: Array,
 ) -> None:  # fmt: skip
     """Join both ends of an edge: the one with fewer neighbours goes into the other."""
     a, b = links.ends[edge, 0], links.ends[edge, 1]
@@ -348,20 +378,35 @@ def _merge(
     _unlink(links, 2 * edge + 1)
     links.version[edge] = -1
     _add_node(statistics, a, b)
-    is_forest = scoring.mode == FOREST
-    half = links.head[b]
+    is_due, other_is_due = _grown(a, b, scoring, statistics, ages, i + 1)
+    half, n_moved = links.head[b], 0
     while half != _NONE:
         after = links.after[half]
         kept = _moved(half, a, statistics, links, pairs)
-        if kept >= 0 and not is_forest:
-            _rescore(kept, scoring, statistics, links, queue, row)
+        n_moved += kept < 0 or kept == half >> 1
+        if kept >= 0 or other_is_due:
+            known = half >> 1 if kept < 0 else kept
+            _rescore(known, scoring, statistics, links, ages, queue, row, i + 1)
         half = after
     links.head[b], links.degree[b] = _NONE, 0
-    if is_forest:  # the node itself counts, and so for all its edges
+    if is_due:
         half = links.head[a]
         while half != _NONE:
-            _rescore(half >> 1, scoring, statistics, links, queue, row)
-            half = links.after[half]
+            if n_moved <= 0 and ages.scored[half >> 1] <= i:
+                _rescore(half >> 1, scoring, statistics, links, ages, queue, row, i + 1)
+            half, n_moved = links.after[half], n_moved - 1
+
+
+@njit(cache=True, nogil=True)
+def _grown(a: int, b: int, scoring: Scoring, statistics: Statistics, ages: Ages, now: int) -> Any:
+    """Note that node a has become the union of both; say of which part all edges are to be scored anew."""
+    ages.changed[a] = now
+    if scoring.mode != FOREST:
+        return False, False
+    size, before, other = statistics.node_sums[a, 0], ages.full[a], ages.full[b]
+    is_due, other_is_due = size >= scoring.growth * before, size >= scoring.growth * other
+    ages.full[a] = min(size if is_due else before, size if other_is_due else other)
+    return is_due, other_is_due
 
 
 @njit(cache=True, nogil=True)
@@ -393,10 +438,13 @@ def _moved(half: int, a: int, statistics: Statistics, links: Links, pairs: Pairs
 
 @njit(cache=True, nogil=True)
 def _rescore(
-    edge: int, scoring: Scoring, statistics: Statistics, links: Links, queue: Queue, row: Array
-) -> None:
+    edge: int, scoring: Scoring, statistics: Statistics, links: Links, ages: Ages, queue: Queue, row: Array,
+    now: int,
+) -> None:  # fmt: skip
     """Push an edge anew; what the queue holds of it is stale from now on."""
     links.version[edge] += 1
+    ages.scored[edge] = now
+    ages.used[0] += 1
     _push(queue, _score(scoring, statistics, links.ends, edge, row), edge, links.version[edge])
 
 

@@ -24,6 +24,9 @@ Score = Literal["mean", "quantile"] | Forest
 Samples = kernels.Samples
 
 _MODES = {"mean": kernels.MEAN, "quantile": kernels.QUANTILE}
+GROWTH = 1.25
+"""How much larger a region becomes before a forest scores all its boundaries anew."""
+
 _AT_ONCE = 2000  # merges between two looks at whether to go on
 
 
@@ -36,6 +39,7 @@ def agglomerate(
     score: Score = "mean",
     *,
     quantile: float = 0.5,
+    growth: float = GROWTH,
     stop_at: float | None = None,
     progress: Progress = None,
     cancelled: Callable[[], bool] | None = None,
@@ -44,13 +48,29 @@ def agglomerate(
 
     For a boundary with the affinities :math:`a_k` the score is their mean :math:`\frac{1}{n} \sum_k a_k`, a
     quantile of them (as in `features`), or what a trained forest makes of all its features. After each merge
-    the statistics of boundaries that became one are added, and what changed is scored anew. Of equal scores the
+    the statistics of boundaries that became one are added, and these are scored anew. Of equal scores the
     first edge in the graph wins; of two boundaries that become one the first stands for both. So the
     result does not depend on anything but the graph.
 
-    Takes :math:`O(n \log^2 n)` steps for n boundaries, since lists of neighbours are moved into longer ones;
-    a forest, which looks at regions too, scores all boundaries of a region that has grown. That gets slow when
-    nothing but a few giants is left: with a forest, stop at 0.9 or so, beyond which no cut is of use.
+    A forest looks at regions too, so a merge changes the score of every boundary of the union. To score all of
+    them each time would take quadratic time where a giant with thousands of neighbours takes in one after the
+    other. The rule instead, where s(R) is the size of a region R by voxels, and f(R) what it was when all
+    boundaries of R were last scored (at first: s(R)):
+
+    1. When A and B become one, boundaries that became one are scored; and those of A where
+       :math:`s(A) + s(B) \ge growth \cdot f(A)`, likewise those of B. Then f of the union is the lesser one of
+       what it is for both parts by now.
+    2. A boundary that comes first, while one of its regions has changed since it was scored, is scored anew.
+       If it is not the first any more, it is put back.
+
+    So each merge is made at the score that its boundary has by then, and no boundary is merged that looked good
+    once and does not any more. A boundary that would be first by now may come later, if its score was
+    lower when its regions were a little smaller; with ``growth=1`` that cannot be. Each boundary is scored
+    :math:`O(\log N)` times by the first rule, with N voxels; how often the second one puts one back depends on
+    the forest.
+
+    That makes :math:`O(n \log^2 n)` steps for n boundaries, since lists of neighbours are moved into longer
+    ones.
 
     Parameters
     ----------
@@ -60,6 +80,8 @@ def agglomerate(
         "mean", "quantile", or a forest.
     quantile
         For "quantile", which one; 0.5 is the median.
+    growth
+        For a forest: how much larger a region becomes before all its boundaries are scored anew, from 1 on.
     stop_at
         Stop before the first merge of 1 − score not below this. The tree then is the full one cut off there.
     progress
@@ -75,7 +97,7 @@ def agglomerate(
     limit = math.inf if stop_at is None else stop_at
     if math.isnan(limit) or limit < 0:
         raise DataError(f"The merges are to stop at {stop_at}", "a number from 0 on, or None", "Leave it out")
-    course = Agglomeration(graph, score, quantile=quantile)
+    course = Agglomeration(graph, score, quantile=quantile, growth=growth)
     most = max(len(graph.labels) - 1, 0)
     while course.run(course.n_merges + _AT_ONCE, limit):
         if cancelled is not None and cancelled():
@@ -92,7 +114,7 @@ class Agglomeration:
 
     Parameters
     ----------
-    graph, score, quantile
+    graph, score, quantile, growth
         As for `agglomerate`.
     is_whole
         Keep all statistics up to date, even those that the score does not need.
@@ -106,14 +128,15 @@ class Agglomeration:
         score: Score = "mean",
         *,
         quantile: float = 0.5,
+        growth: float = GROWTH,
         is_whole: bool = False,
         samples: Samples | None = None,
     ) -> None:
-        _check(graph, score, quantile)
+        _check(graph, score, quantile, growth)
         self._graph, n, n_edges = graph, len(graph.labels), len(graph.edges)
         mode = kernels.FOREST if isinstance(score, Forest) else _MODES[score]
         trees = score.trees if isinstance(score, Forest) else _NO_TREES
-        self._scoring = kernels.Scoring(mode, float(quantile), np.array(graph.voxel_size), trees)
+        self._scoring = kernels.Scoring(mode, float(quantile), float(growth), np.array(graph.voxel_size), trees)
         self._statistics = _copied(graph, kernels.FOREST if is_whole or samples is not None else mode)
         self.samples = _no_samples() if samples is None else samples
         self._links = kernels.Links(
@@ -121,6 +144,10 @@ class Agglomeration:
             np.full(n, -1, np.int32), np.zeros(n, np.int32), np.zeros(n_edges, np.int32),
         )  # fmt: skip
         kernels.fill_links(self._links)
+        self._ages = kernels.Ages(
+            np.zeros(n_edges, np.int32), np.zeros(n, np.int32), graph.sizes.astype(np.int64),
+            np.zeros(1, np.int64),
+        )  # fmt: skip
         self._pairs = self._entered()
         self._queue = _queue(4 * n_edges + 1)
         kernels.fill_queue(self._queue, self._links, self._scoring, self._statistics)
@@ -134,11 +161,16 @@ class Agglomeration:
         """Merges done."""
         return int(self._result.used[0])
 
+    @property
+    def n_scored(self) -> int:
+        """How often a boundary was scored anew."""
+        return int(self._ages.used[0])
+
     def run(self, limit: int, stop: float = math.inf) -> bool:
         """Go on until there are that many merges or 1 − score is `stop`; return whether there is more to do."""
         while True:
-            ended = kernels.run(limit, stop, self._scoring, self._statistics, self._links, self._pairs,
-                                self._queue, self._result, self.samples)  # fmt: skip
+            ended = kernels.run(limit, stop, self._scoring, self._statistics, self._links, self._ages,
+                                self._pairs, self._queue, self._result, self.samples)  # fmt: skip
             if ended != kernels.FULL:
                 return bool(ended == kernels.LIMIT)
             self._make_room()
@@ -220,11 +252,14 @@ def _copied(graph: RegionGraph, mode: int) -> kernels.Statistics:
     )
 
 
-def _check(graph: RegionGraph, score: Score, quantile: float) -> None:
+def _check(graph: RegionGraph, score: Score, quantile: float, growth: float) -> None:
     if not isinstance(score, Forest) and score not in ("mean", "quantile"):
         raise DataError(f"The score is {score!r}", "'mean', 'quantile' or a forest", "Choose one of them")
     if not 0 <= quantile <= 1:
         raise DataError(f"The quantile is {quantile}", "a number from 0 to 1, where 0.5 is the median",
                         "Try 0.5")  # fmt: skip
+    if not growth >= 1:
+        raise DataError(f"The growth is {growth}", "a number from 1 on: how much larger a region becomes "
+                        "before a forest scores its boundaries anew", "Leave it out")  # fmt: skip
     if isinstance(score, Forest):
         check_whole(graph)

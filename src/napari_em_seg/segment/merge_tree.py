@@ -38,7 +38,8 @@ class MergeTree:
     so that the merges below any threshold are the first ones: the cut is what the agglomeration would have
     given had it stopped there, and cuts are nested. (A score can only rise where a merge has changed one of the
     two regions. So the maximum over all earlier merges is that over the two branches below, and what happens
-    elsewhere in the volume does not matter.)
+    elsewhere in the volume does not matter. A forest may find such a rise a little later, see `agglomerate`;
+    merges elsewhere that were made meanwhile then count as well.)
 
     Attributes
     ----------
