@@ -1,0 +1,247 @@
+"""Links: the list that a reviewer works through, as columns, sorted and filtered in milliseconds."""
+
+from collections.abc import Collection
+from dataclasses import dataclass, fields
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import sparse
+from scipy.sparse.csgraph import connected_components
+
+from napari_em_seg.assign.assignments import APPEARANCE, DISAPPEARANCE
+from napari_em_seg.assign.assignments import KINDS as ASSIGNMENT_KINDS
+from napari_em_seg.errors import DataError
+from napari_em_seg.review.reconstruction import Outcome, Reconstruction
+from napari_em_seg.review.state import State, Status
+
+__all__ = [
+    "KINDS", "MERGE_IN_AGGLOMERATION", "NO_LINK", "ORDERS", "Links", "Order", "alternatives",
+    "link_name", "links_of", "parse_link",
+]  # fmt: skip
+
+KINDS = (*ASSIGNMENT_KINDS, "merge in agglomeration")
+MERGE_IN_AGGLOMERATION = len(ASSIGNMENT_KINDS)
+NO_LINK = -1
+
+Order = Literal["confidence", "regret", "p_error", "impact"]
+ORDERS: dict[str, int] = {"confidence": 1, "regret": 1, "p_error": -1, "impact": -1}
+"""What links are sorted by: 1 where low values are the worst and come first, −1 where high ones do."""
+
+
+@dataclass(frozen=True, eq=False)
+class Links:
+    """Links, one in each row of all columns.
+
+    Assignments have their number as id, merges in an agglomeration −2 minus their number in the tree, so that
+    −1 is no link; see `link_name`.
+
+    Attributes
+    ----------
+    id
+        Of the link.
+    kind
+        Which place in `KINDS`.
+    z
+        The upper one of the two slices that it links.
+    sources, targets
+        Hypotheses, −1 for no one; of merges in an agglomeration the labels of one supervoxel on each side.
+    cost, confidence, regret, p_error, impact
+        As in `Reconstruction` and `Scores`.
+    alternative
+        The best other answer, or `NO_LINK`.
+    status
+        What people said of it.
+    object
+        The label of the object that it is part of; 0 for none.
+    """
+
+    id: NDArray[np.int64]
+    kind: NDArray[np.int8]
+    z: NDArray[np.int32]
+    sources: NDArray[np.int32]
+    targets: NDArray[np.int32]
+    cost: NDArray[np.float64]
+    confidence: NDArray[np.float32]
+    regret: NDArray[np.float32]
+    p_error: NDArray[np.float32]
+    impact: NDArray[np.float32]
+    alternative: NDArray[np.int64]
+    status: NDArray[np.int8]
+    object: NDArray[np.int32]
+
+    def __len__(self) -> int:
+        return len(self.id)
+
+    def __getitem__(self, rows: NDArray[Any] | slice) -> "Links":
+        return Links(**{field.name: getattr(self, field.name)[rows] for field in fields(self)})
+
+    def __add__(self, other: "Links") -> "Links":
+        """Return the rows of both, one list after the other."""
+        return Links(**{
+            field.name: np.concatenate((getattr(self, field.name), getattr(other, field.name)))
+            for field in fields(self)
+        })  # fmt: skip
+
+    def sorted_by(self, order: str = "confidence") -> "Links":
+        """Return the worst first; those of which nothing is known last, and equal ones by id."""
+        if order not in ORDERS:
+            raise DataError(f"The order is {order!r}", f"one of {', '.join(ORDERS)}", "Choose one of these")
+        return self[np.lexsort((self.id, ORDERS[order] * getattr(self, order)))]
+
+    def where(
+        self,
+        *,
+        kinds: Collection[int] | None = None,
+        z: slice = slice(None),
+        label: int | None = None,
+        statuses: Collection[int] | None = None,
+    ) -> "Links":
+        """Return the links of these kinds, from these slices, of this object, with one of these statuses."""
+        is_kept = np.ones(len(self), bool)
+        if kinds is not None:
+            is_kept &= _among(self.kind, kinds, len(KINDS))
+        if statuses is not None:
+            is_kept &= _among(self.status, statuses, len(Status))
+        if z.start is not None:
+            is_kept &= self.z >= z.start
+        if z.stop is not None:
+            is_kept &= self.z < z.stop
+        if label is not None:
+            is_kept &= self.object == label
+        return self[np.flatnonzero(is_kept)]
+
+    @property
+    def is_open(self) -> NDArray[np.bool_]:
+        """Which ones wait for an answer."""
+        return _among(self.status, (Status.OPEN, Status.SKIPPED, Status.DO_NOT_KNOW), len(Status))
+
+    def find(self, link: int) -> int:
+        """Return the row of a link."""
+        rows = np.flatnonzero(self.id == link)
+        if not len(rows):
+            raise DataError(f"Link {link_name(link)} is not in the list", "one that is",
+                            "Look at the list of links")  # fmt: skip
+        return int(rows[0])
+
+    def as_dicts(self) -> list[dict[str, Any]]:
+        """Return the rows with their rank, for JSON and CSV; None for what is not known."""
+        columns: dict[str, list[Any]] = {f.name: getattr(self, f.name).tolist() for f in fields(self)}
+        rows = [dict(zip(columns, values, strict=True)) for values in zip(*columns.values(), strict=True)]
+        return [_as_dict(rank, row) for rank, row in enumerate(rows, 1)]
+
+
+def _as_dict(rank: int, row: dict[str, Any]) -> dict[str, Any]:
+    row = {key: None if value != value else value for key, value in row.items()}
+    alternative = row["alternative"]
+    row |= {
+        "id": link_name(row["id"]), "kind": KINDS[row["kind"]], "status": Status(row["status"]).title,
+        "alternative": None if alternative == NO_LINK else link_name(alternative),
+        "sources": [i for i in row["sources"] if i >= 0], "targets": [i for i in row["targets"] if i >= 0],
+    }  # fmt: skip
+    return {"rank": rank, **row}
+
+
+def _among(column: NDArray[np.int8], wanted: Collection[int], n: int) -> NDArray[np.bool_]:
+    table = np.zeros(n, bool)
+    table[list(wanted)] = True
+    return np.asarray(table[column])
+
+
+def link_name(link: int) -> str:
+    """Return what people call a link: ``412``, or ``m7`` for the merge 7 in an agglomeration."""
+    return str(link) if link >= NO_LINK else f"m{-2 - link}"
+
+
+def parse_link(text: str) -> int:
+    """Read what people call a link."""
+    number = text.removeprefix("m")
+    if not (number.isascii() and number.isdecimal()):
+        raise DataError(f"The link is {text!r}", "a number such as 412, or m7 for a merge in an agglomeration",
+                        "Look at the list of links")  # fmt: skip
+    return int(number) if number == text else -2 - int(number)
+
+
+def links_of(reconstruction: Reconstruction, outcome: Outcome, state: State) -> Links:
+    """Return all chosen assignments, and those on which somebody has spoken.
+
+    Ends in the first and the last slice are not among them: there nothing is known, and nothing is doubtful.
+    """
+    kind, sources, targets, costs = _all_assignments(reconstruction, state)
+    z = np.concatenate((reconstruction.z, np.full(state.n_regions, -1, np.int32), [0])).astype(np.int32)
+    for number, region in state.regions.items():
+        z[number] = region.z
+    upper = np.where(kind == APPEARANCE, z[targets[:, 0]] - 1, z[sources[:, 0]])
+    is_border = ((kind == APPEARANCE) & (upper < 0)) | (
+        (kind == DISAPPEARANCE) & (upper == reconstruction.n_slices - 1)
+    )
+    status = np.zeros(len(kind), np.int8)
+    spoken = [link for link in state.statuses if link >= 0]
+    status[spoken] = [state.statuses[link] for link in spoken]
+    rows = np.flatnonzero((outcome.chosen | (status != Status.OPEN)) & ~is_border)
+    labels = _objects(sources, targets, outcome.chosen, len(z) - 1)
+    first = np.where(sources[rows, 0] >= 0, sources[rows, 0], targets[rows, 0])
+    scores = {name: column[rows] for name, column in outcome.scores.columns().items()}
+    scores["alternative"] = scores["alternative"].astype(np.int64)
+    return Links(
+        id=rows.astype(np.int64), kind=kind[rows], z=upper[rows].astype(np.int32), sources=sources[rows],
+        targets=targets[rows], cost=costs[rows], status=status[rows], object=labels[first], **scores,
+    )  # fmt: skip
+
+
+def _all_assignments(
+    reconstruction: Reconstruction, state: State
+) -> tuple[NDArray[np.int8], NDArray[np.int32], NDArray[np.int32], NDArray[np.float64]]:
+    """Return kinds, sources, targets and costs, with those made by hand at the end."""
+    n, added = len(reconstruction.kind), state.n_links
+    kind = np.concatenate((reconstruction.kind, np.zeros(added, np.int8)))
+    ends = [np.concatenate((side, np.full((added, 2), -1, np.int32)))
+            for side in (reconstruction.sources, reconstruction.targets)]  # fmt: skip
+    costs = np.concatenate((reconstruction.costs[:n], np.full(added, np.nan)))
+    for number, link in state.links.items():
+        kind[number], costs[number] = link.kind, link.cost
+        ends[0][number], ends[1][number] = link.sources, link.targets
+    return kind, ends[0], ends[1], costs
+
+
+def _objects(
+    sources: NDArray[np.int32], targets: NDArray[np.int32], chosen: NDArray[np.bool_], n: int
+) -> NDArray[np.int32]:
+    """Return the object of each hypothesis, from 1 on in order of first appearance; 0 for those not used."""
+    rows = np.flatnonzero(chosen)
+    ends = np.concatenate((sources[rows], targets[rows]), axis=1)
+    anchor = ends.max(axis=1)
+    pairs = [(anchor[ends[:, k] >= 0], ends[ends[:, k] >= 0, k]) for k in range(4)]
+    a, b = (np.concatenate(side) for side in zip(*pairs, strict=True))
+    graph = sparse.coo_array((np.ones(len(a), np.int8), (a, b)), shape=(n, n))
+    _, part = connected_components(graph, directed=False)
+    used = np.unique(b)
+    _, first, inverse = np.unique(part[used], return_index=True, return_inverse=True)
+    rank = np.empty(len(first), np.int32)
+    rank[np.argsort(first)] = np.arange(1, len(first) + 1)
+    labels = np.zeros(n + 1, np.int32)
+    labels[used] = rank[inverse]
+    return labels
+
+
+def alternatives(
+    reconstruction: Reconstruction, outcome: Outcome, state: State, link: int, n: int = 9
+) -> list[int]:
+    """Return what could be in the place of an assignment: the best other answer first, then by cost.
+
+    These are the assignments that leave a source of it, or reach a target of it, or a hypothesis that overlaps
+    one; they cannot hold at the same time.
+    """
+    _, sources, targets, costs = _all_assignments(reconstruction, state)
+    last = np.concatenate((reconstruction.last, len(reconstruction.z) + np.arange(state.n_regions + 1)))
+    is_other = np.zeros(len(costs), bool)
+    for side in (sources, targets):
+        for region in side[link][side[link] >= 0]:
+            low, high = np.minimum(side, region), np.maximum(side, region)
+            is_other |= ((side >= 0) & (high <= last[low])).any(axis=1)
+    is_other[link] = False
+    rows = np.flatnonzero(is_other & ~np.isnan(costs))
+    rows = rows[np.argsort(costs[rows], kind="stable")]
+    best = int(outcome.scores.alternative[link])
+    ordered = [best] if best >= 0 and best != link else []
+    return (ordered + [int(row) for row in rows if row != best])[:n]
