@@ -5,17 +5,19 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from napari_em_seg.errors import DataError, FormatError, TargetExistsError
+from napari_em_seg.errors import DataError, EmSegError, FormatError, TargetExistsError
 from napari_em_seg.io import open_volume, write_volumes
 from napari_em_seg.metrics import contingency, evaluate
+from napari_em_seg.pipeline.affinity_maps import open_affinities
 from napari_em_seg.pipeline.agglomeration import (
     AffinityPart,
+    Fragments,
     agglomerated,
-    open_affinities,
     scores_of_tree,
     segment_affinities_to_file,
     train_agglomeration,
 )
+from napari_em_seg.pipeline.blocks import Blocks
 from napari_em_seg.pipeline.prediction import AFFINITY_MAPS
 from napari_em_seg.predict.affinities import affinity_labels
 from napari_em_seg.sample import generate
@@ -126,14 +128,114 @@ def test_a_forest_learns_from_truth_and_is_used(maps: str, tmp_path: Path) -> No
         ({}, "Neither a threshold nor a truth"),
         ({"threshold": 0.5, "truth": "truth.zarr"}, "Both a threshold and a truth"),
         ({"threshold": 0.5, "score": "learned"}, "No forest"),
+        ({"threshold": 0.5, "blocks": Blocks((0, 8, 8))}, "blocks are"),
+        ({"threshold": 0.5, "blocks": Blocks((4, 8, 8), (5, 0, 0))}, "overlap of"),
     ],
 )
 def test_what_does_not_fit_together_is_refused(
-    maps: str, tmp_path: Path, options: dict[str, object], said: str
+    maps: str, tmp_path: Path, options: dict[str, object], said: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    with pytest.raises(DataError, match=said):
+    monkeypatch.setattr("napari_em_seg.segment.forests.bundled_folder", lambda: tmp_path / "nothing")
+    with pytest.raises(EmSegError, match=said):
         segment_affinities_to_file(maps, str(tmp_path / "out.zarr"), **options)  # type: ignore[arg-type]
     assert not list(tmp_path.iterdir())
+
+
+def test_a_forest_that_came_along_is_used_unless_one_is_given(
+    maps: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("napari_em_seg.segment.forests.bundled_folder", lambda: tmp_path / "bundled")
+    (tmp_path / "bundled").mkdir()
+    other = generate((6, 96, 96), 5).labels
+    parts = [AffinityPart(noisy(other, 5), other, (30, 6, 6))]
+    train_agglomeration(tmp_path / "bundled" / "one.npz", parts, rounds=1)
+    train_agglomeration(tmp_path / "two.npz", parts, rounds=1, seed=9)
+    trees = []
+    for forest in (None, tmp_path / "bundled" / "one.npz", tmp_path / "two.npz"):
+        kept = tmp_path / f"{len(trees)}.npz"
+        segment_affinities_to_file(
+            maps, str(tmp_path / f"{len(trees)}.zarr"), score="learned", forest=forest, threshold=0.5,
+            tree_file=kept,
+        )  # fmt: skip
+        trees.append(MergeTree.load(kept).score.tolist())
+    assert trees[0] == trees[1] != trees[2]
+
+
+def test_a_forest_of_other_voxels_is_refused(maps: str, tmp_path: Path) -> None:
+    other = generate((6, 96, 96), 5).labels
+    train_agglomeration(tmp_path / "f.npz", [AffinityPart(noisy(other, 5), other, (30, 12, 12))], rounds=1)
+    with pytest.raises(DataError, match="30 × 12 × 12 nm, and those of the affinities are 30 × 6 × 6"):
+        segment_affinities_to_file(
+            maps, str(tmp_path / "out.zarr"), score="learned", forest=tmp_path / "f.npz", threshold=0.5
+        )
+
+
+@pytest.mark.parametrize("crumbs", [0, 30])
+def test_crumbs_join_others_and_nothing_else_does(truth: np.ndarray, crumbs: int) -> None:
+    affinities = noisy(truth, 4)
+    plain = Fragments(crumbs=0).of(affinities)
+    found = Fragments(crumbs=crumbs).of(affinities)
+    sizes = np.bincount(plain.ravel())
+    if not crumbs:
+        np.testing.assert_array_equal(found, plain)
+        assert (sizes[1:] < 30).any()
+        return
+    assert ((found == 0) == (plain == 0)).all()
+    pairs = np.unique(np.stack((plain.ravel(), found.ravel())), axis=1)
+    assert len(np.unique(pairs[0])) == pairs.shape[1]  # nothing was cut
+    whole = [pair[1] for pair in pairs.T if sizes[pair[0]] >= crumbs]
+    assert len(set(whole)) == len(whole)  # no two that are both larger became one
+    assert np.bincount(found.ravel())[1:].min() >= crumbs
+
+
+def test_dust_is_what_is_left_of_crumbs() -> None:
+    affinities = np.zeros((3, 1, 1, 8), np.float32)
+    affinities[2, 0, 0, :] = (0, 1, 1, 1, 1, 0, 1, 1)
+    affinities[2, 0, 0, 5] = 0.1
+    one = Fragments(low=0.2, size_threshold=0, crumbs=4)
+    assert one.of(affinities).tolist() == [[[1] * 8]]
+    two = Fragments(low=0.2, size_threshold=0, crumbs=0, dust=4)
+    assert two.of(affinities).tolist() == [[[1] * 5 + [0] * 3]]
+    apart = Fragments(low=0.2, size_threshold=0, crumbs=2, dust=4)
+    assert apart.of(affinities).tolist() == [[[1] * 5 + [0] * 3]]
+
+
+def test_one_block_is_the_whole(maps: str, tmp_path: Path) -> None:
+    trees = []
+    for blocks in (None, Blocks((6, 96, 96), folder=tmp_path / "blocks")):
+        kept, out = tmp_path / f"{len(trees)}.npz", str(tmp_path / f"{len(trees)}.zarr")
+        segment_affinities_to_file(maps, out, threshold=0.5, blocks=blocks, tree_file=kept)
+        trees.append(MergeTree.load(kept))
+    np.testing.assert_array_equal(*(open_volume(tmp_path / f"{i}.zarr", "labels")[:] for i in (0, 1)))
+    np.testing.assert_array_equal(trees[0].score, trees[1].score)
+
+
+def test_blocks_are_kept_for_another_threshold(
+    maps: str, tmp_path: Path, truth: np.ndarray, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    blocks = Blocks((3, 48, 48), folder=tmp_path / "blocks")
+    made = segment_affinities_to_file(maps, str(tmp_path / "0.zarr"), truth=truth_of(maps), blocks=blocks)
+    assert min(scores.adapted_rand_error for scores in made.scores.values()) < 0.1
+    monkeypatch.setattr(Fragments, "of", None)  # nothing is made again
+    again = segment_affinities_to_file(
+        maps, str(tmp_path / "1.zarr"), threshold=made.threshold, score="quantile", blocks=blocks
+    )
+    assert again.n_segments > 1
+    written = open_volume(tmp_path / "0.zarr", "labels")[:]
+    scores = evaluate(contingency(written, truth))
+    assert scores.adapted_rand_error == made.scores[made.threshold].adapted_rand_error
+    assert {path.name.partition("-")[0] for path in (tmp_path / "blocks").iterdir()} == {
+        "about.json", "graph", "names.npz", "supervoxels"
+    }  # fmt: skip
+
+
+def test_a_folder_for_blocks_that_cannot_be_is_told(maps: str, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("mine")
+    with pytest.raises(EmSegError, match="cannot be used"):
+        segment_affinities_to_file(
+            maps, str(tmp_path / "o.zarr"), threshold=0.5, blocks=Blocks((3, 48, 48), folder=tmp_path / "file")
+        )
+    assert [path.name for path in tmp_path.iterdir()] == ["file"]
 
 
 def test_nothing_is_replaced_unasked(maps: str, tmp_path: Path, truth: np.ndarray) -> None:

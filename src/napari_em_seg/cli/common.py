@@ -14,7 +14,7 @@ from napari_em_seg.errors import DataError
 from napari_em_seg.volume import Progress
 
 __all__ = [
-    "Device", "Json", "Overwrite", "Slices", "VolumePath", "VoxelSizeOption", "as_slices",
+    "Device", "Json", "Out", "Overwrite", "Slices", "VolumePath", "VoxelSizeOption", "as_slices",
     "progress_bar", "stop_on_interrupt",
 ]  # fmt: skip
 
@@ -32,6 +32,9 @@ VoxelSizeOption = Annotated[
 ]
 Device = Annotated[
     str, typer.Option(metavar="NAME", help="auto (CUDA, else MPS, else CPU), cuda, cuda:1, mps or cpu.")
+]
+Out = Annotated[
+    str, typer.Option("--out", metavar="OUT", help="What to write; the format follows from the suffix.")
 ]
 Slices = Annotated[
     str | None, typer.Option("--slices", metavar="A:B", help="Only the slices from A up to, not including, B.")

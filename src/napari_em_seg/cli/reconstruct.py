@@ -1,9 +1,7 @@
-"""napari-em-seg predict, segment, models: from an image to a boundary map to objects."""
+"""napari-em-seg predict, models: from an image to a boundary map or affinities, and by what."""
 
 import json
-from collections.abc import Mapping
 from dataclasses import asdict
-from pathlib import Path
 from typing import Annotated, Literal
 
 import typer
@@ -12,6 +10,7 @@ from napari_em_seg import pipeline
 from napari_em_seg.cli.common import (
     Device,
     Json,
+    Out,
     Overwrite,
     Slices,
     VolumePath,
@@ -19,15 +18,11 @@ from napari_em_seg.cli.common import (
     as_slices,
     progress_bar,
 )
+from napari_em_seg.cli.segmenting import segment
 from napari_em_seg.errors import DataError
-from napari_em_seg.metrics import Scores
 from napari_em_seg.predict.registry import Architecture, Figures
 
 __all__ = ["models", "predict", "segment"]
-
-Out = Annotated[
-    str, typer.Option("--out", metavar="OUT", help="What to write; the format follows from the suffix.")
-]
 
 
 def predict(
@@ -113,95 +108,6 @@ def _slice_numbers(text: str) -> Literal["auto"] | list[int]:
         raise DataError(
             f"The misaligned slices are {text!r}", "auto, or numbers such as 9,10,11", "Count slices from 0"
         ) from None
-
-
-def segment(
-    source: VolumePath,
-    out: Out,
-    method: Annotated[
-        Literal["hmin", "zwatershed"],
-        typer.Option(
-            metavar="hmin|zwatershed",
-            help="Of a boundary map: the watershed from its H-minima. Of affinities: z-watershed and "
-            "agglomeration.",
-        ),
-    ] = "hmin",
-    h: Annotated[
-        float | None,
-        typer.Option(
-            "--h", metavar="DEPTH", help="hmin: depth of minima that count, 0 to 1; more gives fewer segments."
-        ),
-    ] = None,
-    threshold: Annotated[
-        float | None,
-        typer.Option(
-            metavar="T",
-            help="zwatershed: how unlike what is merged may be, 0 to 1; more gives fewer segments.",
-        ),
-    ] = None,
-    truth: Annotated[
-        str | None,
-        typer.Option(
-            metavar="LABELS[,A:B]",
-            help="Look for the --h or --threshold that comes closest to these labels, or to their slices A:B.",
-        ),
-    ] = None,
-    agglomerate: Annotated[
-        Literal["mean", "quantile", "learned"],
-        typer.Option(metavar="mean|quantile|learned", help="zwatershed: what merges are judged by."),
-    ] = "mean",
-    quantile: Annotated[
-        float, typer.Option(metavar="Q", help="For --agglomerate quantile; 0.5 is the median.")
-    ] = 0.5,
-    forest: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="For --agglomerate learned: a trained forest.")
-    ] = None,
-    tree: Annotated[
-        Path | None, typer.Option(metavar="OUT.npz", help="zwatershed: keep the tree of all merges as well.")
-    ] = None,
-    per_slice: Annotated[
-        bool, typer.Option("--per-slice", help="hmin: segment every slice on its own, with its own labels.")
-    ] = False,
-    sigma: Annotated[
-        float, typer.Option(metavar="PIXELS", help="hmin: of the Gaussian that smooths each slice first.")
-    ] = 1.0,
-    mask: Annotated[
-        str | None, typer.Option(metavar="LABELS", help="hmin: where there is tissue (not 0); 0 stays 0.")
-    ] = None,
-    overwrite: Overwrite = False,
-) -> None:
-    """Segment a boundary map, or affinities, into objects."""
-    others: dict[str, dict[str, object]] = {
-        "hmin": {"threshold": threshold, "forest": forest, "tree": tree},
-        "zwatershed": {"h": h, "mask": mask, "per-slice": per_slice or None},
-    }
-    unused = [f"--{name}" for name, value in others[method].items() if value is not None]
-    if unused:
-        raise DataError(f"{', '.join(unused)} does nothing for --method {method}",
-                        "options of that method", "Leave it out, or choose the other method")  # fmt: skip
-    with progress_bar("Segmenting") as progress:
-        if method == "hmin":
-            found = pipeline.segment_to_file(
-                source, out, h=h, truth=truth, mode="2d" if per_slice else "3d", sigma=sigma, mask=mask,
-                overwrite=overwrite, progress=progress,
-            )  # fmt: skip
-            name, best, scores, n = "h", found.h, found.scores, found.n_segments
-        else:
-            merged = pipeline.segment_affinities_to_file(
-                source, out, score=agglomerate, forest=forest, quantile=quantile, threshold=threshold,
-                truth=truth, tree_file=tree, overwrite=overwrite, progress=progress,
-            )  # fmt: skip
-            name, best, scores, n = "threshold", merged.threshold, merged.scores, merged.n_segments
-    _print_scores(name, best, scores)
-    typer.echo(f"Wrote {out}: {n:,} segments at {name} = {best:g}")
-
-
-def _print_scores(name: str, best: float, scores: Mapping[float, Scores]) -> None:
-    if scores:
-        typer.echo(f"{name:9}  adapted Rand error  VI split  VI merge")
-    for value, found in scores.items():
-        numbers = f"{found.adapted_rand_error:18.4f} {found.vi_split:9.3f} {found.vi_merge:9.3f}"
-        typer.echo(f"{value:<9g}  {numbers}{'  best' if value == best else ''}")
 
 
 def models(

@@ -1,12 +1,13 @@
 """The steps composed: what the command line and the widgets both call. Loads no torch until a net is run."""
 
+from napari_em_seg.pipeline.affinity_maps import open_affinities
 from napari_em_seg.pipeline.affinity_training import AffinityRecipe, train_affinity
 from napari_em_seg.pipeline.agglomeration import (
     AffinityPart,
-    open_affinities,
     segment_affinities_to_file,
     train_agglomeration,
 )
+from napari_em_seg.pipeline.blocks import Blocks, Cancelled
 from napari_em_seg.pipeline.models import Choice, ModelInfo, architectures, choose_model, models
 from napari_em_seg.pipeline.prediction import (
     Prediction,
@@ -37,7 +38,9 @@ from napari_em_seg.pipeline.volumes import (
 __all__ = [
     "AffinityPart",
     "AffinityRecipe",
+    "Blocks",
     "BoundaryRecipe",
+    "Cancelled",
     "Choice",
     "LabelledPart",
     "ModelInfo",

@@ -1,7 +1,7 @@
 """From affinities to objects: supervoxels, a tree of merges, a threshold; and the forest that learns."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
 
@@ -11,17 +11,20 @@ from numpy.typing import NDArray
 from napari_em_seg import io
 from napari_em_seg.errors import DataError, TargetExistsError
 from napari_em_seg.metrics import Scores, contingency, evaluate
-from napari_em_seg.pipeline.prediction import AFFINITY_MAPS
+from napari_em_seg.pipeline.affinity_maps import open_affinities
+from napari_em_seg.pipeline.blocks import Blocks, Cancelling, Segments, supervoxel_file
 from napari_em_seg.pipeline.volumes import open_labels
 from napari_em_seg.segment import agglomerate, region_graph, zwatershed
+from napari_em_seg.segment.blocks import Writable, segment_in_blocks
+from napari_em_seg.segment.forests import bundled_forest, check_voxel_size
 from napari_em_seg.segment.learned import Forest, train_forest, truth_of_leaves
 from napari_em_seg.segment.merge_tree import MergeTree
+from napari_em_seg.segment.zwatershed import link_by_size, max_affinity_graph, remove_dust
 from napari_em_seg.volume import ArrayLike, Progress, Volume, VoxelSize
 
 __all__ = [
-    "THRESHOLDS", "AffinityMaps", "AffinityPart", "Agglomerated", "Fragments", "agglomerated",
-    "open_affinities",
-    "scores_of_tree", "segment_affinities_to_file", "train_agglomeration",
+    "THRESHOLDS", "AffinityPart", "Agglomerated", "Fragments", "agglomerated", "scores_of_tree",
+    "segment_affinities_to_file", "train_agglomeration",
 ]  # fmt: skip
 
 THRESHOLDS = tuple(round(0.05 * step, 2) for step in range(1, 20))
@@ -30,73 +33,34 @@ THRESHOLDS = tuple(round(0.05 * step, 2) for step in range(1, 20))
 ScoreName = Literal["mean", "quantile", "learned"]
 
 
-@dataclass(frozen=True, eq=False)
-class AffinityMaps:
-    """Three volumes read as one array (3, z, y, x): affinities to the neighbours at −1 along z, y and x."""
-
-    maps: tuple[Volume, Volume, Volume]
-    first: int = 0
-    stop: int | None = None
-
-    @property
-    def shape(self) -> tuple[int, int, int, int]:
-        """Channels, slices, rows and columns."""
-        z, y, x = self.maps[0].shape
-        return 3, min(z, z if self.stop is None else self.stop) - self.first, y, x
-
-    @property
-    def dtype(self) -> np.dtype[Any]:
-        """As it lies in the files."""
-        return self.maps[0].dtype
-
-    @property
-    def voxel_size_nm(self) -> VoxelSize | None:
-        """Of the maps."""
-        return self.maps[0].voxel_size_nm
-
-    def __getitem__(self, key: Any) -> NDArray[Any]:
-        """Read one channel, or several: the first key says which, the others where."""
-        channel, *place = key if isinstance(key, tuple) else (key,)
-        if isinstance(channel, slice):
-            return np.stack([self[(c, *place)] for c in range(*channel.indices(3))])
-        z, *plane = place or [slice(None)]
-        if isinstance(z, slice):
-            start, stop, step = z.indices(self.shape[1])
-            z = slice(start + self.first, stop + self.first, step)
-        else:
-            z += self.first + (self.shape[1] if z < 0 else 0)
-        found: NDArray[Any] = self.maps[channel][(z, *plane)]
-        return found
-
-
-def open_affinities(source: str, slices: slice = slice(None)) -> AffinityMaps:
-    """Open the three maps that `predict` wrote into a container."""
-    found = tuple(io.open_volume(f"{source}/{place}") for place in AFFINITY_MAPS)
-    if len({(volume.shape, str(volume.dtype)) for volume in found}) > 1:
-        raise DataError(
-            f"The affinities in {source} are {', '.join(f'{v.shape} {v.dtype}' for v in found)}",
-            "three maps of one shape and type", "Predict them again",
-        )  # fmt: skip
-    start, stop, _ = slices.indices(len(found[0]))
-    return AffinityMaps((found[0], found[1], found[2]), start, stop)
-
-
 @dataclass(frozen=True)
 class Fragments:
-    """How supervoxels are made from affinities; see `segment.zwatershed`."""
+    """How supervoxels are made from affinities: by `segment.zwatershed`, then crumbs go to their neighbours.
 
-    low: float = 0.02
+    Membranes fall into single voxels with none but weak edges, which would be nine of ten supervoxels. So
+    segments of less than `crumbs` voxels are joined to another one across their strongest edge, however weak
+    it is. That goes by `segment.zwatershed.link_by_size`, and never joins two that are both larger.
+    """
+
+    low: float = 0.0
     high: float = 0.99
-    size_threshold: int = 1000
-    weight_threshold: float = 0.1
+    size_threshold: int = 400
+    weight_threshold: float = 0.3
+    crumbs: int = 100
     dust: int = 0
 
     def of(self, affinities: ArrayLike, progress: Progress = None) -> NDArray[np.uint32]:
         """Return the supervoxels."""
-        return zwatershed(
+        labels = zwatershed(
             affinities, low=self.low, high=self.high, size_threshold=self.size_threshold,
-            weight_threshold=self.weight_threshold, dust=self.dust, progress=progress,
+            weight_threshold=self.weight_threshold, dust=0 if self.crumbs else self.dust, progress=progress,
         )  # fmt: skip
+        if not self.crumbs:
+            return labels
+        edges, weights = max_affinity_graph(labels, affinities)
+        sizes = np.bincount(labels.reshape(-1))
+        labels = link_by_size(edges, weights, sizes, self.crumbs, 0.0)[labels]
+        return remove_dust(labels, self.dust) if self.dust else labels
 
 
 @dataclass(frozen=True)
@@ -139,11 +103,17 @@ def segment_affinities_to_file(
     threshold: float | None = None,
     truth: str | None = None,
     fragments: Fragments = Fragments(),
+    blocks: Blocks | None = None,
     tree_file: Path | None = None,
     overwrite: bool = False,
     progress: Progress = None,
+    cancelled: Cancelling = None,
 ) -> Agglomerated:
-    """Segment affinities at a threshold given, or the best for a truth; keep the tree of merges if wanted."""
+    """Segment affinities at a threshold given, or the best for a truth; keep the tree of merges if wanted.
+
+    A forest is the one given, else the one that came along. With blocks nothing is held in memory but a block
+    and the region graph; a run that was stopped goes on. Cancelling, which raises `Cancelled`, is for them.
+    """
     io.check_volume_target(out, kind="labels", overwrite=overwrite)
     if tree_file is not None and tree_file.exists() and not overwrite:
         raise TargetExistsError(f"{tree_file} exists", "a new file", "Choose another name, or say --overwrite")
@@ -153,22 +123,33 @@ def segment_affinities_to_file(
                         "Give --threshold, or --truth to look for the best one")  # fmt: skip
     affinities = open_affinities(source)
     size = affinities.voxel_size_nm
-    labels, tree = agglomerated(
-        affinities, _score(score, forest), fragments, quantile=quantile, voxel_size_nm=size, progress=progress
-    )
-    scores: Mapping[float, Scores] = {}
-    if truth is not None:
-        scores = scores_of_tree(labels, tree, open_labels(truth))
-    if threshold is None:
-        threshold = min(scores, key=lambda t: scores[t].adapted_rand_error)
-    if tree_file is not None:
-        tree.save(tree_file, overwrite=overwrite)
-    tree.apply(labels, threshold, out=labels)
-    io.write_volume(
-        Volume(labels, size, "segments", kind="labels"), out, overwrite=overwrite, progress=progress
-    )
-    n_segments = len(np.unique(tree.segments(threshold)))
-    return Agglomerated(threshold, n_segments, scores)
+    judge = _score(score, forest, size)
+    compared = None if truth is None else open_labels(truth)
+
+    def conclude(labels: Writable, tree: MergeTree) -> Agglomerated:
+        scores = {} if compared is None else scores_of_tree(labels, tree, compared)
+        best = min(scores, key=lambda t: scores[t].adapted_rand_error) if threshold is None else threshold
+        if tree_file is not None:
+            tree.save(tree_file, overwrite=overwrite)
+        volume = Volume(Segments(labels, tree.cut(best)), size, "segments", kind="labels")
+        io.write_volume(volume, out, overwrite=overwrite, progress=progress)
+        return Agglomerated(best, len(np.unique(tree.segments(best))), scores)
+
+    if blocks is None:
+        return conclude(
+            *agglomerated(
+                affinities, judge, fragments, quantile=quantile, voxel_size_nm=size, progress=progress
+            )
+        )
+    folder = blocks.folder_for(source)
+    with supervoxel_file(folder, affinities.shape[1:]) as file:
+        return conclude(
+            *segment_in_blocks(
+                affinities, folder, fragments.of, block=blocks.shape, overlap=blocks.margin, score=judge,
+                quantile=quantile, voxel_size=size or (1.0, 1.0, 1.0), out=file, about=repr(fragments),
+                progress=progress, cancelled=cancelled,
+            )
+        )  # fmt: skip
 
 
 @dataclass(frozen=True, eq=False)
@@ -201,16 +182,20 @@ def train_agglomeration(
         graph = region_graph(labels, part.affinities, voxel_size=part.voxel_size_nm or (1.0, 1.0, 1.0))
         examples.append((graph, truth_of_leaves(graph, labels, part.truth)))
     forest = train_forest(
-        examples, seed=seed, rounds=rounds, weights=weights, card=dict(card or {}), progress=progress
-    )
+        examples, seed=seed, rounds=rounds, weights=weights, progress=progress,
+        card={**(card or {}), "fragments": asdict(fragments)},
+    )  # fmt: skip
     forest.save(out, overwrite=overwrite)
     return forest
 
 
-def _score(name: ScoreName, forest: Path | None) -> Literal["mean", "quantile"] | Forest:
+def _score(
+    name: ScoreName, forest: Path | None, voxel_size: VoxelSize | None
+) -> Literal["mean", "quantile"] | Forest:
     if name != "learned":
         return name
     if forest is None:
-        raise DataError("No forest is given for --agglomerate learned", "the file of a trained one",
-                        "Give --forest, or train one: napari-em-seg train agglomeration")  # fmt: skip
-    return Forest.load(forest)
+        return bundled_forest(voxel_size)
+    found = Forest.load(forest)
+    check_voxel_size(found, voxel_size or (1.0, 1.0, 1.0))
+    return found
