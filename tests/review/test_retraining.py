@@ -142,6 +142,7 @@ def test_costs_that_are_no_better_stay_out(session, found, truth):
         session,
         lambda given: Model(np.where(truth, 0.3, 0.7), found),
         lambda links: np.full(len(links), 0.5),
+        least=8,
     )
     assert operation is None
     assert not report.is_better
