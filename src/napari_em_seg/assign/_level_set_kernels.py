@@ -14,7 +14,7 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
-__all__ = ["TILE", "grow", "ladder", "minimal_cuts", "smooth_rows", "smooth_slants", "tree", "violations"]
+__all__ = ["TILE", "grow", "ladder", "minimal_cuts", "smooth_rows", "smooth_slants", "tree"]
 
 Array = NDArray[Any]
 Index = Any  # a Python int, or one of numpy's
@@ -274,19 +274,6 @@ def _neighbour(cut: Any, i: int, d: int) -> Index:
     x = i - y * width + _DX[d]
     y += _DY[d]
     return y * width + x if 0 <= x < width and 0 <= y < height else -1
-
-
-@njit(cache=True, nogil=True)
-def violations(value: Array, rank: Array, flow: Array, most: int) -> Index:
-    """Count pairs of different rank between which more could flow from the higher to the lower pixel."""
-    height, width = value.shape
-    n = 0
-    for d in range(4):
-        for y in range(height - _DY[d]):
-            for x in range(max(0, -_DX[d]), width - max(0, _DX[d])):
-                step = rank[y, x] - rank[y + _DY[d], x + _DX[d]]
-                n += (step > 0 and flow[d, y, x] < most) or (step < 0 and flow[d, y, x] > -most)
-    return n
 
 
 @njit(cache=True, nogil=True)

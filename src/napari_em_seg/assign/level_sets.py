@@ -104,8 +104,8 @@ def level_set_regions(
     it is part of a larger one.
 
     Predicted boundaries are wider than membranes, as the labels are that networks learn from, so that regions
-    are smaller than cells. Therefore they grow a little in the end, where that does not join them. Set that to 0
-    for a map with thin boundaries.
+    are smaller than cells. Therefore they grow a little in the end, where that does not join them. Set that to
+    0 for a map with thin boundaries.
 
     Parameters
     ----------
@@ -148,7 +148,7 @@ def level_set_hypotheses(
 ) -> Hypotheses:
     """Return the components of all minimal cuts of all slices; parameters as those of `level_set_regions`.
 
-    Slices are read one by one and done several at a time: about 60 bytes for each pixel of those in work, and
+    Slices are read one by one and done several at a time: about 45 bytes for each pixel of those in work, and
     4 for each voxel of the result.
 
     Parameters
@@ -158,7 +158,7 @@ def level_set_hypotheses(
     progress
         Called with slices done and slices in all.
     cancelled
-        Asked before every slice; what is done by then is returned.
+        Asked before every slice; what is done by then is returned, and nothing done is an error.
     """
     _check_stack(boundary)
 
