@@ -128,9 +128,9 @@ def test_a_hundred_thousand_links_take_a_moment():
     verdicts = rng.random(5000) < p[:5000]
     taken = []
     for _ in range(3):
-        start = time.perf_counter()
+        start = time.process_time()
         expected_left(p, calibrate(p[:5000], verdicts))
-        taken.append(time.perf_counter() - start)
+        taken.append(time.process_time() - start)
     assert min(taken) < 0.1, taken
 
 

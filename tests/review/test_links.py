@@ -8,7 +8,8 @@ import pytest
 
 from napari_em_seg.errors import DataError
 from napari_em_seg.review import Links, Outcome, Reconstruction, Scores, State, Status, link_name, parse_link
-from napari_em_seg.review.links import KINDS, alternatives, links_of
+from napari_em_seg.review.alternatives import Alternatives
+from napari_em_seg.review.links import KINDS, links_of
 
 
 def plain_objects(found, chosen):
@@ -117,10 +118,10 @@ def test_a_hundred_thousand_links_are_sorted_and_filtered_at_once():
     links = random_links(100_000)
     taken = []
     for order in ("confidence", "p_error", "impact", "regret"):
-        start = time.perf_counter()
+        start = time.process_time()
         links.where(kinds=[0, 1, 2], z=slice(2, 38), statuses=[0, 4, 5]).sorted_by(order)
         links.sorted_by(order)
-        taken.append(time.perf_counter() - start)
+        taken.append(time.process_time() - start)
     assert min(taken) < 0.1, taken
 
 
@@ -148,7 +149,7 @@ def test_rows_for_others(small):
 
 def test_alternatives_are_what_cannot_hold_at_the_same_time(small):
     found = small.reconstruction(2)
-    hypotheses = found.hypotheses()
+    hypotheses, known = found.hypotheses(), Alternatives(found)
     for link in np.flatnonzero(found.outcome.chosen).tolist():
         expected = {
             a for a in range(len(found.kind)) if a != link
@@ -156,11 +157,11 @@ def test_alternatives_are_what_cannot_hold_at_the_same_time(small):
             if any(i >= 0 and j >= 0 and hypotheses.is_conflict(i, j) for i in side[link] for j in side[a])
         }  # fmt: skip
         best = int(found.outcome.scores.alternative[link])
-        listed = alternatives(found, found.outcome, State(), link, 10**6)
+        listed = known.of(link, found.costs, found.outcome, State(), 10**6)
         assert set(listed) == expected | {best}
         assert listed[0] == best
         assert (np.diff(found.costs[listed[1:]]) >= 0).all()
-        assert alternatives(found, found.outcome, State(), link) == listed[:9]
+        assert known.of(link, found.costs, found.outcome, State()) == listed[:9]
 
 
 def large(n_slices=40, n_regions=2500):
@@ -190,9 +191,9 @@ def test_the_list_of_a_large_stack_is_made_in_a_moment():
     found = large()
     taken = []
     for _ in range(3):
-        start = time.perf_counter()
+        start = time.process_time()
         links = links_of(found, found.outcome, State())
-        taken.append(time.perf_counter() - start)
+        taken.append(time.process_time() - start)
     assert len(links) == 97_500
     assert len(np.unique(links.object)) == 2500
     assert min(taken) < 0.3, taken

@@ -155,8 +155,8 @@ def test_painted_regions_come_back(height, width, seed, share):
 
 def test_ten_thousand_operations_take_a_moment():
     listed = operations(*(accept(i) if i % 3 else choose(i, i + 20_000) for i in range(10_000)))
-    start = time.perf_counter()
+    start = time.process_time()
     state = fold(listed)
-    assert time.perf_counter() - start < 1
+    assert time.process_time() - start < 1
     assert len(state.statuses) == 10_000 + 3334
     assert len(active(listed)[0]) == 10_000

@@ -1,5 +1,6 @@
 """Review: what people decide about links, kept as a journal that loses nothing."""
 
+from napari_em_seg.review.added import AddedLink, AddedRegion
 from napari_em_seg.review.expected import Calibration, Expected, StoppingRule, calibrate, expected_left
 from napari_em_seg.review.folder import create_session
 from napari_em_seg.review.history import copy_fresh, describe, replay, write_history, write_links
@@ -11,7 +12,7 @@ from napari_em_seg.review.pace import curve, verdicts_per_minute
 from napari_em_seg.review.reconstruction import MakeResolver, Outcome, Reconstruction, Resolver, Scores
 from napari_em_seg.review.retraining import Report, Samples, Trained, retrain, samples_of
 from napari_em_seg.review.session import Session
-from napari_em_seg.review.state import AddedLink, AddedRegion, State, Status, fold
+from napari_em_seg.review.state import State, Status, fold
 
 __all__ = [
     "KINDS",

@@ -67,6 +67,7 @@ class OpenSession:
         self._user, self._clock, self._make_resolver = user or user_name(), clock, make_resolver
         self._resolver: tuple[int, Resolver] | None = None
         self._journal: Journal | None = None
+        self._listed: tuple[Outcome, State, Links] | None = None
         self.references = read_references(self.path)
         self._lock = Lock(self.path) if mode == "edit" else None
         try:
@@ -128,8 +129,12 @@ class OpenSession:
         self.reconstruction, self.outcome = reconstruction, outcome
 
     def _links(self, outcome: Outcome, state: State) -> Links:
-        listed = links_of(self.reconstruction, outcome, state)
-        return listed if self.merges is None else listed + self.merges.links(state)
+        """Return the list of links; that after a verdict is also that before the next one, and made once."""
+        if self._listed is None or self._listed[0] is not outcome or self._listed[1] is not state:
+            links = links_of(self.reconstruction, outcome, state)
+            links = links if self.merges is None else links + self.merges.links(state)
+            self._listed = outcome, state, links
+        return self._listed[2]
 
     def _expected(self, links: Links, state: State, level: float) -> Expected:
         pairs = [(v.p_error, v.is_wrong) for v in state.verdicts if v.p_error is not None]

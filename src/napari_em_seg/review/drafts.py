@@ -9,9 +9,10 @@ from numpy.typing import NDArray
 
 from napari_em_seg.assign.assignments import APPEARANCE, CONTINUATION, DISAPPEARANCE, KINDS, MERGE, SPLIT
 from napari_em_seg.errors import DataError
+from napari_em_seg.review.added import AddedLink, AddedRegion
 from napari_em_seg.review.operations import ACCEPT, ALTERNATIVE, BY_HAND, REGION, REJECT, Draft
 from napari_em_seg.review.reconstruction import Reconstruction
-from napari_em_seg.review.state import AddedLink, AddedRegion, State
+from napari_em_seg.review.state import State
 
 __all__ = ["Known", "by_hand", "choose", "decide", "region"]
 

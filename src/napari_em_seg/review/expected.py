@@ -15,6 +15,7 @@ Floats = NDArray[np.float64]
 
 _EDGE = 1e-6
 _BINS = 400
+_WIDEST = 14.0  # logit of _EDGE is −13.8
 _POINTS = 13
 _REACH = 3.5
 
@@ -103,14 +104,11 @@ def calibrate(p: ArrayLike, is_wrong: ArrayLike, *, spread: tuple[float, float] 
 
 def _log_likelihood(points: Floats, x: Floats, y: Floats) -> Floats:
     """Return it for each point, with the verdicts counted in bins, so that many cost no more than a few."""
-    edges = np.linspace(-14, 14, _BINS + 1)
-    place = np.clip(np.searchsorted(edges, x) - 1, 0, _BINS - 1)
-    n = np.bincount(place, minlength=_BINS)
-    is_used = n > 0
-    wrong = np.bincount(place, y, _BINS)[is_used]
-    centre = np.bincount(place, x, _BINS)[is_used] / n[is_used]
+    place, n, centre = _histogram(x)
+    wrong = np.bincount(place, y, _BINS)[n > 0]
+    n, centre = n[n > 0], centre[n > 0]
     z = points[:, :1] + points[:, 1:] * centre
-    return np.asarray(wrong @ -np.logaddexp(0, -z).T + (n[is_used] - wrong) @ -np.logaddexp(0, z).T)
+    return np.asarray(wrong @ -np.logaddexp(0, -z).T + (n - wrong) @ -np.logaddexp(0, z).T)
 
 
 def _laplace(x: Floats, y: Floats, precision: Floats) -> tuple[Floats, Floats]:
@@ -152,7 +150,7 @@ def expected_left(p: ArrayLike, calibration: Calibration, *, level: float = 0.9)
     if x.ndim != 1 or not np.isfinite(x).all():
         raise DataError(f"Of {x.size} probabilities some are not numbers", "one for each open link",
                         "Leave out links without a probability")  # fmt: skip
-    n, centre = _histogram(x)
+    _, n, centre = _histogram(x)
     q = expit(calibration.offset[:, None] + calibration.slope[:, None] * centre)
     mean, square = q @ n, np.square(q) @ n
     low, high, upper = (
@@ -162,13 +160,11 @@ def expected_left(p: ArrayLike, calibration: Calibration, *, level: float = 0.9)
     return Expected(float(calibration.weight @ mean), low, high, upper, x.size, level)
 
 
-def _histogram(x: Floats) -> tuple[Floats, Floats]:
-    """Count logits in bins, of which the mean is kept."""
-    edges = np.linspace(-14, 14, _BINS + 1)
-    place = np.clip(np.searchsorted(edges, x) - 1, 0, _BINS - 1)
+def _histogram(x: Floats) -> tuple[NDArray[np.int64], Floats, Floats]:
+    """Return the bin of each logit, how many are in each bin, and their mean."""
+    place = np.clip((x / _WIDEST + 1) * (_BINS / 2), 0, _BINS - 1).astype(np.int64)
     n = np.bincount(place, minlength=_BINS).astype(float)
-    centre = np.bincount(place, x, _BINS) / np.maximum(n, 1)
-    return n[n > 0], centre[n > 0]
+    return place, n, np.bincount(place, x, _BINS) / np.maximum(n, 1)
 
 
 def _quantile(share: float, mean: Floats, square: Floats, weight: Floats) -> int:

@@ -16,8 +16,8 @@ from napari_em_seg.review.reconstruction import Outcome, Reconstruction
 from napari_em_seg.review.state import State, Status
 
 __all__ = [
-    "KINDS", "MERGE_IN_AGGLOMERATION", "NO_LINK", "ORDERS", "Links", "Order", "alternatives",
-    "link_name", "links_of", "parse_link",
+    "KINDS", "MERGE_IN_AGGLOMERATION", "NO_LINK", "ORDERS", "Links", "Order", "link_name", "links_of",
+    "parse_link",
 ]  # fmt: skip
 
 KINDS = (*ASSIGNMENT_KINDS, "merge in agglomeration")
@@ -167,81 +167,64 @@ def links_of(reconstruction: Reconstruction, outcome: Outcome, state: State) -> 
 
     Ends in the first and the last slice are not among them: there nothing is known, and nothing is doubtful.
     """
-    kind, sources, targets, costs = _all_assignments(reconstruction, state)
-    z = np.concatenate((reconstruction.z, np.full(state.n_regions, -1, np.int32), [0])).astype(np.int32)
+    status = np.zeros(len(outcome.chosen), np.int8)
+    spoken = [link for link in state.statuses if link >= 0]
+    status[spoken] = [state.statuses[link] for link in spoken]
+    rows = np.flatnonzero(outcome.chosen | (status != Status.OPEN))
+    kind, sources, targets, cost = _assignments(reconstruction, state, rows)
+    z = np.concatenate((reconstruction.z, np.full(state.n_regions, -1, np.int32)))
     for number, region in state.regions.items():
         z[number] = region.z
     upper = np.where(kind == APPEARANCE, z[targets[:, 0]] - 1, z[sources[:, 0]])
-    is_border = ((kind == APPEARANCE) & (upper < 0)) | (
-        (kind == DISAPPEARANCE) & (upper == reconstruction.n_slices - 1)
-    )
-    status = np.zeros(len(kind), np.int8)
-    spoken = [link for link in state.statuses if link >= 0]
-    status[spoken] = [state.statuses[link] for link in spoken]
-    rows = np.flatnonzero((outcome.chosen | (status != Status.OPEN)) & ~is_border)
-    labels = _objects(sources, targets, outcome.chosen, len(z) - 1)
-    first = np.where(sources[rows, 0] >= 0, sources[rows, 0], targets[rows, 0])
+    is_border = (kind == APPEARANCE) & (upper < 0)
+    is_border |= (kind == DISAPPEARANCE) & (upper == reconstruction.n_slices - 1)
+    if is_border.any():  # they stand alone, so no object changes with them
+        rows, kind, upper, cost = (column[~is_border] for column in (rows, kind, upper, cost))
+        sources, targets = sources[~is_border], targets[~is_border]
+    is_chosen = outcome.chosen[rows]
+    labels = _objects(sources[is_chosen], targets[is_chosen], len(z))
+    first = np.where(sources[:, 0] >= 0, sources[:, 0], targets[:, 0])
     scores = {name: column[rows] for name, column in outcome.scores.columns().items()}
     scores["alternative"] = scores["alternative"].astype(np.int64)
     return Links(
-        id=rows.astype(np.int64), kind=kind[rows], z=upper[rows].astype(np.int32), sources=sources[rows],
-        targets=targets[rows], cost=costs[rows], status=status[rows], object=labels[first], **scores,
+        id=rows.astype(np.int64), kind=kind, z=upper.astype(np.int32), sources=sources, targets=targets,
+        cost=cost, status=status[rows], object=labels[first], **scores,
     )  # fmt: skip
 
 
-def _all_assignments(
-    reconstruction: Reconstruction, state: State
+def _assignments(
+    reconstruction: Reconstruction, state: State, rows: NDArray[np.intp]
 ) -> tuple[NDArray[np.int8], NDArray[np.int32], NDArray[np.int32], NDArray[np.float64]]:
-    """Return kinds, sources, targets and costs, with those made by hand at the end."""
-    n, added = len(reconstruction.kind), state.n_links
-    kind = np.concatenate((reconstruction.kind, np.zeros(added, np.int8)))
-    ends = [np.concatenate((side, np.full((added, 2), -1, np.int32)))
-            for side in (reconstruction.sources, reconstruction.targets)]  # fmt: skip
-    costs = np.concatenate((reconstruction.costs[:n], np.full(added, np.nan)))
-    for number, link in state.links.items():
-        kind[number], costs[number] = link.kind, link.cost
-        ends[0][number], ends[1][number] = link.sources, link.targets
-    return kind, ends[0], ends[1], costs
+    """Return kinds, sources, targets and costs of some assignments, in order, those made by hand at the end."""
+    n = len(reconstruction.kind)
+    n_old = int(np.searchsorted(rows, n))
+    old, made = rows[:n_old], [state.links[number] for number in rows[n_old:].tolist() if number in state.links]
+    ends = [np.array([getattr(link, side) for link in made], np.int32).reshape(-1, 2)
+            for side in ("sources", "targets")]  # fmt: skip
+    return (
+        np.concatenate((reconstruction.kind[old], np.array([link.kind for link in made], np.int8))),
+        np.concatenate((reconstruction.sources[old], ends[0])),
+        np.concatenate((reconstruction.targets[old], ends[1])),
+        np.concatenate((reconstruction.costs[old], np.array([link.cost for link in made], float))),
+    )
 
 
-def _objects(
-    sources: NDArray[np.int32], targets: NDArray[np.int32], chosen: NDArray[np.bool_], n: int
-) -> NDArray[np.int32]:
+def _objects(sources: NDArray[np.int32], targets: NDArray[np.int32], n: int) -> NDArray[np.int32]:
     """Return the object of each hypothesis, from 1 on in order of first appearance; 0 for those not used."""
-    rows = np.flatnonzero(chosen)
-    ends = np.concatenate((sources[rows], targets[rows]), axis=1)
-    anchor = ends.max(axis=1)
-    pairs = [(anchor[ends[:, k] >= 0], ends[ends[:, k] >= 0, k]) for k in range(4)]
+    ends = np.concatenate((sources, targets), axis=1)
+    pairs = [(ends[:, 0], ends[:, 1]), (ends[:, 2], ends[:, 3]), (ends[:, 0], ends[:, 2])]
     a, b = (np.concatenate(side) for side in zip(*pairs, strict=True))
-    graph = sparse.coo_array((np.ones(len(a), np.int8), (a, b)), shape=(n, n))
-    _, part = connected_components(graph, directed=False)
-    used = np.unique(b)
-    _, first, inverse = np.unique(part[used], return_index=True, return_inverse=True)
-    rank = np.empty(len(first), np.int32)
-    rank[np.argsort(first)] = np.arange(1, len(first) + 1)
-    labels = np.zeros(n + 1, np.int32)
-    labels[used] = rank[inverse]
+    is_pair = (a >= 0) & (b >= 0)
+    a, b = a[is_pair], b[is_pair]
+    graph = sparse.csr_array((np.ones(len(a), np.int8), (a, b)), shape=(n, n))
+    n_parts, part = connected_components(graph, directed=False)
+    is_used = np.zeros(n + 1, bool)
+    is_used[ends] = True  # the last one stands for no one
+    used = np.flatnonzero(is_used[:-1])
+    first = np.full(n_parts, n)
+    first[part[used[::-1]]] = used[::-1]  # the least one is the last to be written
+    rank = np.empty(n_parts, np.int32)
+    rank[np.argsort(first, kind="stable")] = np.arange(1, n_parts + 1)
+    labels = np.zeros(n, np.int32)
+    labels[used] = rank[part[used]]
     return labels
-
-
-def alternatives(
-    reconstruction: Reconstruction, outcome: Outcome, state: State, link: int, n: int = 9
-) -> list[int]:
-    """Return what could be in the place of an assignment: the best other answer first, then by cost.
-
-    These are the assignments that leave a source of it, or reach a target of it, or a hypothesis that overlaps
-    one; they cannot hold at the same time.
-    """
-    _, sources, targets, costs = _all_assignments(reconstruction, state)
-    last = np.concatenate((reconstruction.last, len(reconstruction.z) + np.arange(state.n_regions + 1)))
-    is_other = np.zeros(len(costs), bool)
-    for side in (sources, targets):
-        for region in side[link][side[link] >= 0]:
-            low, high = np.minimum(side, region), np.maximum(side, region)
-            is_other |= ((side >= 0) & (high <= last[low])).any(axis=1)
-    is_other[link] = False
-    rows = np.flatnonzero(is_other & ~np.isnan(costs))
-    rows = rows[np.argsort(costs[rows], kind="stable")]
-    best = int(outcome.scores.alternative[link])
-    ordered = [best] if best >= 0 and best != link else []
-    return (ordered + [int(row) for row in rows if row != best])[:n]

@@ -3,7 +3,7 @@
 import json
 import math
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field, fields
 from typing import Any
 
 from napari_em_seg.errors import FormatError
@@ -105,7 +105,7 @@ class Operation:
 
     def as_dict(self) -> dict[str, Any]:
         """Return all entries, for JSON."""
-        return asdict(self)
+        return {entry.name: getattr(self, entry.name) for entry in fields(self)}
 
 
 def to_json(entry: Mapping[str, Any]) -> str:

@@ -11,12 +11,14 @@ from napari_em_seg.errors import DataError
 from napari_em_seg.io._location import absolute
 from napari_em_seg.review import drafts
 from napari_em_seg.review._core import OpenSession
+from napari_em_seg.review.added import AddedLink
+from napari_em_seg.review.alternatives import Alternatives
 from napari_em_seg.review.drafts import Known
 from napari_em_seg.review.expected import Expected
-from napari_em_seg.review.links import NO_LINK, Links, alternatives, link_name
+from napari_em_seg.review.links import NO_LINK, Links, link_name
 from napari_em_seg.review.operations import DO_NOT_KNOW, MOVED, NOTE, SETTING, SKIP, Draft, Operation
 from napari_em_seg.review.references import open_reference
-from napari_em_seg.review.state import AddedLink, State
+from napari_em_seg.review.state import State
 from napari_em_seg.volume import Volume
 
 __all__ = ["Session"]
@@ -28,6 +30,8 @@ class Session(OpenSession):
     ``how`` is in all methods what `commit` takes: ``duration_s``, ``shown``, ``user``, ``time``. A link is a
     number as in `Links.id`.
     """
+
+    _alternatives: Alternatives | None = None
 
     @property
     def known(self) -> Known:
@@ -45,7 +49,9 @@ class Session(OpenSession):
             self._check_link(link)
             if link < 0:
                 return []
-            return alternatives(self.reconstruction, self.outcome, self.state, link, n)
+            if self._alternatives is None:
+                self._alternatives = Alternatives(self.reconstruction)
+            return self._alternatives.of(link, self.reconstruction.costs, self.outcome, self.state, n)
 
     def expected(self, links: Links | None = None, level: float = 0.9) -> Expected:
         """Return how many errors are left, as far as the verdicts so far tell."""
@@ -168,7 +174,7 @@ class Session(OpenSession):
     def _shown(self, link: int) -> dict[str, Any]:
         """Return what anybody sees who looks at a link."""
         self._check_link(link)
-        links = self._links(self.outcome, self.state)
+        links = self.links()
         rows = np.flatnonzero(links.id == link)
         if not len(rows):
             return {"link": link, "alternatives": self.alternatives(link)}
