@@ -1,15 +1,9 @@
 """Time of hypotheses from a boundary map, and what they hold of the truth: python benchmarks/level_sets.py.
 
-Times are those of one slice, for squares of growing size and one and two threads; in a second table, of all 100
-minimal cuts at once and of 100 maximum flows by scipy, in alternation, with what their energies differ by. The
+Times are those of one slice, for squares of growing size and one and two threads: seconds that passed, and
+those that processors were busy, whatever else they did meanwhile. A second table gives the latter for all 100
+minimal cuts at once and for 100 maximum flows by scipy, in alternation, and what their energies differ by. The
 map is that of benchmarks/watershed.py (neurons of AC4, mirrored; without that file, wavy columns), or --map.
-
-With --map and --truth there is another table instead: the share of true sections (connected within a slice,
-more than 50 pixels) of which some hypothesis has an IoU above 0.75, over settings. Give it slices that models
-learned from, not those that they are judged by:
-
-    napari-em-seg predict ac4_z63-99.h5 --model auto --views 1 --slices 0:22 --out b.h5
-    python benchmarks/level_sets.py --map b.h5 --truth ac4_z63-99.h5 --slices 0 22
 
 --figure FILE draws image, map, smooth map and nested level sets with their tree for a crop of the sample.
 """
@@ -18,7 +12,7 @@ import argparse
 import os
 import statistics
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +21,6 @@ from numpy.typing import NDArray
 from PIL import Image
 from scipy import sparse
 from scipy.sparse import csgraph
-from skimage.measure import label
 from watershed import boundary_map
 
 from metrics import DATA, real_truth, synthetic_truth
@@ -127,79 +120,24 @@ def compare_with_flows(boundary: Map, smoothness: float, runs: int) -> None:
     }, runs)  # fmt: skip
     ours, theirs = our_energies(f, weight, thresholds), flow_energies(f, weight, thresholds)
     most = max(abs(a - b) for a, b in zip(ours, theirs, strict=True))
-    seconds = [statistics.median(run[0] for run in taken[name]) for name in ("ours", "flows")]
+    seconds = [statistics.median(run[1] for run in taken[name]) for name in ("ours", "flows")]
     print(f"{f.shape[0]:5}² {smoothness:10g} {seconds[0]:10.3f} {seconds[1]:10.2f} {most:12}", flush=True)
 
 
 def measure_times(sides: list[int], volume: Map, smoothness: float, runs: int) -> None:
     """Print the time of each stage for squares of all sizes."""
     names = list(stages(volume[0][:32, :32], smoothness, 1))
-    print(f"{'':15}" + "".join(f"{name:>16}" for name in names) + "   regions  busy s a megapixel")
+    print(f"{'':14}" + "".join(f"{name:>17}" for name in names) + "   regions")
     for side in sides:
         boundary = np.ascontiguousarray(volume[0][:side, :side])
         for threads in (1, 2):
             taken = timed(stages(boundary, smoothness, threads), runs)
-            line = "".join(f"{statistics.median(run[0] for run in taken[name]):16.3f}" for name in names)
-            busy = statistics.median(run[1] for run in taken["all"]) / side**2 * 2**20
+            line = ""
+            for name in names:
+                passed, busy = (statistics.median(column) for column in zip(*taken[name], strict=True))
+                line += f"{passed:10.3f} {busy:6.3f}"
             n = len(level_set_regions(boundary, smoothness=smoothness).parent)
-            print(f"{side:5}² {threads:>2} thr. {line} {n:11,} {busy:10.2f}", flush=True)
-
-
-def sections(truth: NDArray[Any]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Return the sections of a slice of more than 50 pixels, from 1 on, and their sizes."""
-    found: Any = label(truth.astype(np.int64), background=0, connectivity=1)
-    sizes = np.bincount(found.ravel())
-    sizes[0] = 0
-    number = np.where(sizes > 50, np.cumsum(sizes > 50), 0)
-    return number[found], sizes[sizes > 50]
-
-
-def best_overlaps(
-    found: Hypotheses, numbers: NDArray[np.int64], sizes: NDArray[np.int64]
-) -> NDArray[np.float64]:
-    """Return the largest IoU of each section of the one slice with a hypothesis."""
-    n, nodes = len(found), found.nodes[0]
-    is_both = (nodes >= 0) & (numbers > 0)
-    at = nodes[is_both], numbers[is_both] - 1
-    own = sparse.csr_array((np.ones(len(at[0])), at), shape=(n, len(sizes)))
-    held = [(j, i) for i in range(n) for j in found.path(i)]
-    holds = sparse.csr_array((np.ones(len(held)), np.transpose(held)), shape=(n, n))
-    shared = (holds @ own).tocoo()
-    rows, columns = shared.coords
-    best = np.zeros(len(sizes))
-    np.maximum.at(best, columns, shared.data / (found.area[rows] + sizes[columns] - shared.data))
-    return best
-
-
-def settings() -> Iterator[dict[str, Any]]:
-    usual = {"smoothness": SMOOTHNESS, "n_levels": 100, "grow": 2}
-    for smoothness in (0.0, 0.02, 0.05, 0.1, 0.2, 0.3, 0.5):
-        yield {**usual, "smoothness": smoothness}
-    for n_levels in (25, 50, 200, 400):
-        yield {**usual, "n_levels": n_levels}
-    for grow in (0, 1, 3, 4):
-        yield {**usual, "grow": grow}
-    yield {**usual, "connectivity": 8}
-    yield {**usual, "max_depth": 5}
-    yield {**usual, "max_depth": None}
-
-
-def measure_quality(boundary: Map, truth: NDArray[Any]) -> None:
-    """Print what hypotheses hold of the truth over settings."""
-    true = [sections(plane) for plane in truth]
-    n_sections = sum(len(sizes) for _, sizes in true)
-    print(f"{len(truth)} slices, {n_sections:,} sections")
-    print(f"{'IoU > 0.75':>10} {'> 0.5':>7} {'mean':>6} {'hypotheses a slice':>19}")
-    for chosen in settings():
-        best, n = [], 0
-        for plane, (numbers, sizes) in zip(boundary, true, strict=True):
-            found = joined([level_set_regions(plane, **chosen)])
-            n += len(found)
-            best.append(best_overlaps(found, numbers, sizes))
-        every = np.concatenate(best)
-        text = ", ".join(f"{key} {value}" for key, value in chosen.items())
-        shares = f"{(every > 0.75).mean():10.3f} {(every > 0.5).mean():7.3f} {every.mean():6.3f}"
-        print(f"{shares} {n / len(truth):19.0f}  {text}", flush=True)
+            print(f"{side:5}² {threads:>2} thr.{line} {n:9,}", flush=True)
 
 
 def draw(path: Path) -> None:
@@ -275,24 +213,18 @@ def draw_tree(axes: Any, found: Hypotheses) -> None:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--sides", type=int, nargs="+", default=[256, 512, 1024, 2048])
     parser.add_argument("--flow-sides", type=int, nargs="*", default=[64, 128])
     parser.add_argument("--smoothness", type=float, default=SMOOTHNESS)
     parser.add_argument("--runs", type=int, default=5)
     parser.add_argument("--map", type=Path, help="a boundary map; its first slice is timed, mirrored if small")
-    parser.add_argument("--truth", type=Path, help="neurons of the same slices")
-    parser.add_argument("--slices", type=int, nargs=2, help="which slices of the truth those of the map are")
     parser.add_argument("--figure", type=Path, help="where to draw (SVG or PNG); nothing else is done then")
     arguments = parser.parse_args()
     if arguments.figure is not None:
         draw(arguments.figure)
         return
     given = None if arguments.map is None else open_volume(arguments.map)[:]
-    if given is not None and arguments.truth is not None:
-        first, end = arguments.slices or (0, len(given))
-        measure_quality(given, open_volume(arguments.truth, "labels")[first:end])
-        return
     shape = (1, max(arguments.sides), max(arguments.sides))
     is_real = (DATA / "ac4_z00-47.h5").exists()
     if given is None:
