@@ -54,27 +54,27 @@ def empty_tables(n: int = 1 << 10) -> Tables:
     )  # fmt: skip
 
 
-def grown_edges(tables: Tables) -> Tables:
-    """Return the tables with twice the room for edges."""
-    keys = _doubled(tables.edge_keys)
+def grown_edges(tables: Tables, n: int) -> Tables:
+    """Return the tables with room for n edges; n is a power of two."""
+    keys = _larger(tables.edge_keys, n)
     return tables._replace(
-        edge_slots=_slots(keys, tables.used[0]), edge_keys=keys, histogram=_doubled(tables.histogram),
-        sums=_doubled(tables.sums), extremes=_doubled(tables.extremes),
+        edge_slots=_slots(keys, tables.used[0]), edge_keys=keys, histogram=_larger(tables.histogram, n),
+        sums=_larger(tables.sums, n), extremes=_larger(tables.extremes, n),
     )  # fmt: skip
 
 
-def grown_nodes(tables: Tables) -> Tables:
-    """Return the tables with twice the room for nodes."""
-    labels = _doubled(tables.node_labels)
+def grown_nodes(tables: Tables, n: int) -> Tables:
+    """Return the tables with room for n nodes; n is a power of two."""
+    labels = _larger(tables.node_labels, n)
     return tables._replace(
-        node_slots=_slots(labels, tables.used[1]), node_labels=labels, node_sums=_doubled(tables.node_sums),
-        boxes=_doubled(tables.boxes),
+        node_slots=_slots(labels, tables.used[1]), node_labels=labels, node_sums=_larger(tables.node_sums, n),
+        boxes=_larger(tables.boxes, n),
     )  # fmt: skip
 
 
-def _doubled(array: Array) -> Array:
-    """Return the array with twice the rows; those that are new take no memory before they are written to."""
-    larger = np.empty((2 * len(array), *array.shape[1:]), array.dtype)
+def _larger(array: Array, n: int) -> Array:
+    """Return the array with n rows; those that are new take no memory before they are written to."""
+    larger = np.empty((n, *array.shape[1:]), array.dtype)
     larger[: len(array)] = array
     return larger
 

@@ -23,6 +23,8 @@ Labels = NDArray[np.uint32]
 Sums = NDArray[np.int64]
 
 _SLICES = 4  # read at a time by each thread
+_SPARE = 1.25  # room for more than is expected
+_SOON = 0.1  # share of rows before which nothing is expected: the first slice has none before it
 
 
 @dataclass(frozen=True, eq=False)
@@ -218,7 +220,8 @@ def _gathered(
         edge = np.array((start - low, margin[1], margin[2]), np.int64)
         n_rows, row = (stop - start) * (slab.shape[1] - margin[1]), 0
         while row < n_rows:
-            tables = _with_room(tables, slab.shape[2])
+            share = (start - slices[0] + (stop - start) * row / n_rows) / (slices[1] - slices[0])
+            tables = _with_room(tables, slab.shape[2], share)
             row = kernels.accumulate(slab, values, scale, place, edge, row, tables)
         _check_values(tables, low, stop)
         report(stop - start)
@@ -229,12 +232,20 @@ def _gathered(
     )  # fmt: skip
 
 
-def _with_room(tables: kernels.Tables, width: int) -> kernels.Tables:
-    """Return tables that take at least another row: each voxel of it may begin three edges."""
-    while tables.used[0] + 3 * width > len(tables.edge_keys):
-        tables = kernels.grown_edges(tables)
-    while tables.used[1] + 4 * width > len(tables.node_labels):
-        tables = kernels.grown_nodes(tables)
+def _with_room(tables: kernels.Tables, width: int, share: float) -> kernels.Tables:
+    """Return tables that take at least another row: each voxel of it may begin three edges.
+
+    From the share of rows that is done follows how large they become: to copy them again and again would take
+    as long as to fill them.
+    """
+    for i, (new, room, grown) in enumerate(
+        ((3, len(tables.edge_keys), kernels.grown_edges), (4, len(tables.node_labels), kernels.grown_nodes))
+    ):
+        used = int(tables.used[i])
+        if used + new * width > room:
+            expected = int(_SPARE * used / share) if share > _SOON else 0
+            needed = max(2 * room, expected, used + new * width)
+            tables = grown(tables, 1 << (needed - 1).bit_length())
     return tables
 
 
