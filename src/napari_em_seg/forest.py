@@ -83,10 +83,19 @@ class Forest:
             list(pool.map(part, range(4 * n)))
         return found
 
+    @staticmethod
+    def types() -> dict[str, tuple[type, int]]:
+        """Return the type and the number of axes of each array, by name."""
+        return dict(_TYPES)
+
+    def arrays(self) -> dict[str, NDArray[Any]]:
+        """Return all arrays by name."""
+        return {name: getattr(self, name) for name in _TYPES}
+
     def save(self, path: Path, kind: str, *, overwrite: bool = False) -> None:
         """Write the forest as one file (.npz), whole or not at all."""
         card = {**self.card, "features": list(self.names)}
-        save_arrays(path, kind, {name: getattr(self, name) for name in _TYPES}, card, overwrite=overwrite)
+        save_arrays(path, kind, self.arrays(), card, overwrite=overwrite)
 
     @classmethod
     def load(cls, path: Path, kind: str, names: Sequence[str]) -> "Forest":

@@ -21,9 +21,9 @@ def nested_cuts(rng, n_labels, n_levels):
 
 
 def regions_by_hand(labels, cuts):
-    """All connected parts of all segments at all levels (the labels themselves first), as sets of pixels."""
+    """All connected parts of all segments at all levels, as sets of pixels."""
     found = set()
-    for table in [np.arange(cuts.shape[1], dtype=np.uint32), *cuts]:
+    for table in cuts:
         segments = table[labels]
         for segment in np.unique(segments[labels > 0]):
             parts, n = ndimage.label((segments == segment) & (labels > 0))

@@ -12,7 +12,10 @@ from napari_em_seg.assign.hypotheses import Hypotheses
 from napari_em_seg.errors import DataError
 from napari_em_seg.volume import ArrayLike
 
-__all__ = ["Prices", "assignment_costs", "is_at_border", "segmentation_costs", "untrained_probability"]
+__all__ = [
+    "Prices", "assignment_costs", "is_at_border", "probability_of", "segmentation_costs",
+    "untrained_probability",
+]  # fmt: skip
 
 Column = NDArray[np.float64]
 
@@ -81,6 +84,16 @@ def assignment_costs(
                             "the segmentation costs of all hypotheses", "Give a boundary map")  # fmt: skip
         costs = costs + prices.segmentation * np.where(involved >= 0, segmentation[involved], 0).sum(axis=1)
     return costs, np.full(int(hypotheses.is_leaf.sum()), prices.nothing)
+
+
+def probability_of(
+    hypotheses: Hypotheses, assignments: Assignments, costs: Column, prices: Prices = Prices()
+) -> Column:
+    """Return the probabilities that costs without segmentation costs were made of; 1 where they are free."""
+    involved = assignments.involved
+    leaves = np.where(involved >= 0, hypotheses.leaves[involved], 0).sum(axis=1)
+    per_leaf = costs / leaves - np.where(assignments.kind >= APPEARANCE, prices.end, 0.0)
+    return np.where(is_at_border(hypotheses, assignments), 1.0, np.exp(-np.maximum(per_leaf, 0)))
 
 
 def is_at_border(hypotheses: Hypotheses, assignments: Assignments) -> NDArray[np.bool_]:

@@ -14,8 +14,8 @@ from napari_em_seg.volume import ArrayLike, Progress
 
 __all__ = ["LEVELS", "section_hypotheses", "section_regions"]
 
-LEVELS = tuple(round(0.02 * step, 2) for step in range(10, 48))
-"""Thresholds of the merge tree whose sections are hypotheses: 0.2 to 0.94."""
+LEVELS = tuple(round(0.05 * step, 2) for step in range(8, 19))
+"""Thresholds of the merge tree whose sections are hypotheses: 0.4 to 0.9."""
 
 
 def section_hypotheses(
@@ -23,8 +23,8 @@ def section_hypotheses(
     cuts: Sequence[NDArray[np.uint32]],
     levels: Sequence[float] = LEVELS,
     *,
-    min_area: int = 25,
-    max_depth: int | None = 5,
+    min_area: int = 50,
+    max_depth: int | None = 4,
     progress: Progress = None,
     cancelled: Callable[[], bool] = lambda: False,
 ) -> Hypotheses:
@@ -32,13 +32,15 @@ def section_hypotheses(
 
     At each level a segment's section in a slice is one or several connected parts; as segments grow from level
     to level, so do these, and what was in one part stays in one. That makes a tree, like that of level sets.
+    The parts of the first level are its leaves: what is finer is taken for noise.
 
     Parameters
     ----------
     labels
         Supervoxels (z, y, x), 0 for none.
     cuts
-        For each level the segment of each label, nested: what one level joins the next one does not part.
+        For each level the segment of each label, named by a label in it, and nested: what one level joins the
+        next one does not part.
     levels
         What to call them, rising from 0 to 1.
     min_area, max_depth
@@ -84,9 +86,9 @@ def section_regions(
     levels
         One for each row.
     """
-    pieces, ids = kernels.components(np.ascontiguousarray(labels, np.uint32))
+    pieces, ids = kernels.components(np.where(labels > 0, tables[0][labels], 0).astype(np.uint32))
     contacts = kernels.contacts(pieces)
-    parent, level = kernels.merge(tables[:, ids], contacts)
-    names = np.array([0, *levels, 1], np.float32)
-    death = np.where(parent >= 0, level[parent], len(levels) + 1)
+    parent, level = kernels.merge(tables[1:, ids], contacts)
+    names = np.array([*levels, 1], np.float32)
+    death = np.where(parent >= 0, level[parent], len(levels))
     return SliceRegions(pieces, parent, names[level], names[death])

@@ -1,4 +1,4 @@
-"""The command line: napari-em-seg sample, info, convert, predict, segment, models, train, evaluate, demo."""
+"""The command line, napari-em-seg …: volumes, predictions, segmentations, sessions, training, measures."""
 
 import json
 import logging
@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 
 from napari_em_seg import __version__, io, pipeline
-from napari_em_seg.cli import reconstruct, train
+from napari_em_seg.cli import reconstruct, session, train
 from napari_em_seg.cli.common import Json, Overwrite, VolumePath, VoxelSizeOption, progress_bar
 from napari_em_seg.errors import EmSegError
 from napari_em_seg.pipeline import VolumeInfo
@@ -145,6 +145,13 @@ def convert(
 app.command()(reconstruct.predict)
 app.command()(reconstruct.segment)
 app.command()(reconstruct.models)
+app.command()(session.assign)
+app.command()(session.links)
+app.command()(session.pin)
+app.command()(session.undo)
+app.command()(session.redo)
+app.command()(session.history)
+app.command()(session.export)
 app.add_typer(train.app, name="train")
 
 

@@ -206,6 +206,58 @@ def agglomeration(
     typer.echo(f"Wrote {out}")
 
 
+@app.command()
+def assignment(
+    out: Annotated[Path, typer.Argument(metavar="OUT", help="The model to write: NAME.npz.")],
+    data: Annotated[
+        list[str],
+        typer.Option(
+            "--data",
+            metavar="IMAGE,MAPS,LABELS[,A:B]",
+            help="An image, what was predicted of it (a boundary map, or a container of affinities), and the "
+            "true labels; of IMAGE and LABELS the slices A:B, if those were predicted. Give it again for more.",
+        ),
+    ],
+    hypotheses: Annotated[
+        Literal["auto", "sections", "levels"],
+        typer.Option(metavar="auto|sections|levels", help="Where hypotheses come from; see assign."),
+    ] = "auto",
+    seed: Seed = 0,
+    name: Name = None,
+    source: Source = None,
+    licence: Licence = ASK,
+    overwrite: Overwrite = False,
+) -> None:
+    """Train what assign knows of assignments: how probable each is, and how likely a chosen one is wrong."""
+    parts = [_truth_part(text) for text in data]
+    card = {
+        "name": name or out.stem,
+        "data": source or data,
+        "licence": licence,
+        "command": shlex.join(["napari-em-seg", *sys.argv[1:]]),
+    }
+    with progress_bar("Training") as progress, stop_on_interrupt() as cancelled:
+        model = pipeline.train_assignment(
+            out, parts, pipeline.AssignRecipe(hypotheses), seed=seed, card=card, overwrite=overwrite,
+            progress=progress, cancelled=cancelled,
+        )  # fmt: skip
+    typer.echo(f"Wrote {out}; leaving out costs {model.prices.nothing:g}, ends {model.prices.end:g}")
+
+
+def _truth_part(text: str) -> pipeline.TruthPart:
+    """Open IMAGE,MAPS,LABELS[,A:B]."""
+    *paths, last = text.split(",")
+    slices = last if _RANGE.fullmatch(last) else None
+    paths += [] if slices else [last]
+    if len(paths) != 3:
+        raise DataError(f"The data is {text!r}", "IMAGE,MAPS,LABELS or IMAGE,MAPS,LABELS,A:B",
+                        "Separate image, maps, labels and slices by commas")  # fmt: skip
+    raw, truth = io.open_volume(paths[0], "image"), io.open_volume(paths[2], "labels")
+    maps, size = pipeline.open_maps(paths[1])
+    part = as_slices(slices)
+    return pipeline.TruthPart(raw[part], maps, truth[part], raw.voxel_size_nm or size)
+
+
 def _affinity_part(text: str) -> pipeline.AffinityPart:
     """Open AFFINITIES,LABELS[,A:B]."""
     *paths, last = text.split(",")

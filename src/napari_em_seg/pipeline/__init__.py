@@ -1,5 +1,7 @@
 """The steps composed: what the command line and the widgets both call. Loads no torch until a net is run."""
 
+from napari_em_seg.assign.candidates import Limits
+from napari_em_seg.assign.costs import Prices
 from napari_em_seg.pipeline.affinity_maps import open_affinities
 from napari_em_seg.pipeline.affinity_training import AffinityRecipe, train_affinity
 from napari_em_seg.pipeline.agglomeration import (
@@ -7,7 +9,10 @@ from napari_em_seg.pipeline.agglomeration import (
     segment_affinities_to_file,
     train_agglomeration,
 )
+from napari_em_seg.pipeline.assignment import AssignRecipe, Proposals, propose
+from napari_em_seg.pipeline.assignment_training import TruthPart, train_assignment
 from napari_em_seg.pipeline.blocks import Blocks, Cancelled
+from napari_em_seg.pipeline.evidence import PredictedMaps, open_maps
 from napari_em_seg.pipeline.models import Choice, ModelInfo, architectures, choose_model, models
 from napari_em_seg.pipeline.prediction import (
     Prediction,
@@ -15,6 +20,14 @@ from napari_em_seg.pipeline.prediction import (
     predict_affinities,
     predict_boundary,
     predict_to_file,
+)
+from napari_em_seg.pipeline.reconstruction import (
+    Assigned,
+    assign_to_session,
+    export_graph,
+    export_labels,
+    open_session,
+    reconstruct,
 )
 from napari_em_seg.pipeline.segmentation import Segmentation, segment_to_file
 from napari_em_seg.pipeline.training import (
@@ -38,34 +51,49 @@ from napari_em_seg.pipeline.volumes import (
 __all__ = [
     "AffinityPart",
     "AffinityRecipe",
+    "AssignRecipe",
+    "Assigned",
     "Blocks",
     "BoundaryRecipe",
     "Cancelled",
     "Choice",
     "LabelledPart",
+    "Limits",
     "ModelInfo",
+    "PredictedMaps",
     "Prediction",
+    "Prices",
+    "Proposals",
     "Provenance",
     "Segmentation",
+    "TruthPart",
     "VolumeInfo",
     "architectures",
+    "assign_to_session",
     "baseline",
     "choose_model",
     "compare",
     "convert",
     "describe",
+    "export_graph",
+    "export_labels",
     "misaligned_slices",
     "models",
     "open_affinities",
+    "open_maps",
+    "open_session",
     "predict_affinities",
     "predict_boundary",
     "predict_to_file",
+    "propose",
+    "reconstruct",
     "refuse_not_finite",
     "sample_volumes",
     "segment_affinities_to_file",
     "segment_to_file",
     "train_affinity",
     "train_agglomeration",
+    "train_assignment",
     "train_boundary",
     "training_folder",
     "write_sample",

@@ -1,0 +1,230 @@
+"""The solver: the best choice of assignments, with a proof of how good it is."""
+
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from napari_em_seg.assign import _pulp
+from napari_em_seg.assign._highs import Program, solve_lp
+from napari_em_seg.assign._regions import Matrix, NoAnswer, Regions
+from napari_em_seg.assign.problem import Problem
+from napari_em_seg.errors import DataError, EmSegError
+
+__all__ = ["InfeasiblePinsError", "Pins", "Solution", "clash", "close_gap", "relax", "solve", "solved"]
+
+Pins = Mapping[int, int]
+"""Variables that have to be 1, or 0."""
+
+Cancelled = Callable[[], bool] | None
+
+
+class InfeasiblePinsError(EmSegError, ValueError):
+    """Pins that no answer complies with; ``pins`` are some of them of which none could be left out."""
+
+    def __init__(self, pins: Mapping[int, int]) -> None:
+        self.pins = dict(pins)
+        listed = ", ".join(f"{v} {'accepted' if on else 'rejected'}" for v, on in sorted(self.pins.items()))
+        super().__init__(
+            f"These cannot all hold: {listed}", "answers that go together", "Take one of them back"
+        )
+
+    def __reduce__(self) -> tuple[type["InfeasiblePinsError"], tuple[dict[int, int]]]:  # type: ignore[override]
+        """Pickle what it was made of."""
+        return type(self), (self.pins,)
+
+
+@dataclass(frozen=True, eq=False)
+class Solution:
+    """An answer and its proof.
+
+    Attributes
+    ----------
+    chosen
+        Which variables are one.
+    objective
+        What that costs.
+    bound
+        No answer costs less: proven.
+    prices
+        Reduced costs of the relaxed program without pins: what each variable costs beyond its share.
+    base
+        The value of the relaxed program without pins.
+    n_fractional
+        Variables that were neither 0 nor 1 in there.
+    seconds
+        What took how long.
+    """
+
+    chosen: NDArray[np.bool_]
+    objective: float
+    bound: float
+    prices: NDArray[np.float64]
+    base: float
+    n_fractional: int
+    seconds: Mapping[str, float]
+
+    @property
+    def gap(self) -> float:
+        """By what share of the objective it may be above the best answer."""
+        return max(0.0, self.objective - self.bound) / max(abs(self.objective), 1e-9)
+
+
+def solve(
+    problem: Problem,
+    pins: Pins | None = None,
+    *,
+    solver: str = "highs",
+    gap: float = 0.0,
+    time_limit: float = 600.0,
+    cancelled: Cancelled = None,
+) -> Solution:
+    r"""Return the best choice, or one that is proven to be near it.
+
+    First the program is relaxed to :math:`0 \le a \le 1`, which leaves few variables that are neither. Those
+    are dropped for leaving their leaves unexplained, which is an answer, if not the best. Then what this pays
+    above the relaxed optimum is looked at: around each such place a part of the program is solved in whole
+    numbers, and grown until nothing outside could make it cheaper (see `_regions.Regions`). So the gap closes
+    place by place, and most often to zero.
+
+    Parameters
+    ----------
+    problem
+        The program.
+    pins
+        Variables that have to be 1 or 0.
+    solver
+        "highs" for the above, or the name of a solver that PuLP finds on this computer, to which the whole
+        program is handed in whole numbers.
+    gap
+        How far from the best answer is near enough, as a share of the objective.
+    time_limit
+        In seconds; then the answer so far is returned, with its gap.
+    cancelled
+        Asked now and then; once it says true, the answer so far is returned as well.
+
+    Raises
+    ------
+    InfeasiblePinsError
+        The pins clash.
+    """
+    if gap < 0 or not time_limit > 0:
+        raise DataError(f"The gap is {gap} and the time limit {time_limit}",
+                        "a gap from 0 on, and some seconds", "Use the defaults")  # fmt: skip
+    regions, relaxed, n_fractional = relax(problem, time_limit=time_limit, cancelled=cancelled)
+    if solver != "highs":
+        begun = time.perf_counter()
+        try:
+            x = _pulp.solve(problem, dict(pins or {}), solver, gap=gap, time_limit=time_limit)
+        except NoAnswer as error:
+            raise clash(regions, dict(pins or {})) from error
+        seconds = {"relaxed": relaxed, solver: time.perf_counter() - begun}
+        return Solution(x > 0.5, float(problem.costs @ x), regions.base, regions.prices, regions.base,
+                        n_fractional, seconds)  # fmt: skip
+    begun = time.perf_counter()
+    try:
+        close_gap(regions, pins or {}, gap=gap, seconds=time_limit - relaxed, cancelled=cancelled)
+    except NoAnswer as error:
+        raise clash(regions, dict(pins or {})) from error
+    return solved(regions, n_fractional, {"relaxed": relaxed, "whole": time.perf_counter() - begun})
+
+
+def close_gap(
+    regions: Regions, pins: Pins, *, gap: float = 0.0, seconds: float = np.inf, cancelled: Cancelled = None
+) -> None:
+    """Set pins, then look at each place where the answer may pay too much, the worst first."""
+    begun = time.perf_counter()
+
+    def left() -> float:
+        return seconds - (time.perf_counter() - begun)
+
+    if pins:
+        regions.close(regions.pin(pins), seconds=left, stop=cancelled)
+    while left() > 0 and not (cancelled and cancelled()):
+        payers = regions.payers()
+        if not len(payers) or regions.objective - regions.bound <= gap * abs(regions.objective):
+            break
+        worst = payers[[np.argmax(regions.prices[payers])]]
+        regions.close(regions.matrix.rows_of(worst), seconds=left, stop=cancelled)
+
+
+def solved(regions: Regions, n_fractional: int, seconds: Mapping[str, float]) -> Solution:
+    """Return what regions have come to."""
+    if np.abs(regions.matrix.by_rows @ regions.x - regions.problem.right).max(initial=0) > 1e-6:
+        raise DataError("No answer was found in time", "some more seconds", "Raise the time limit")
+    return Solution(regions.x > 0.5, regions.objective, regions.bound, regions.prices, regions.base,
+                    n_fractional, seconds)  # fmt: skip
+
+
+def relax(
+    problem: Problem, *, time_limit: float = 600.0, cancelled: Cancelled = None
+) -> tuple[Regions, float, int]:
+    """Solve the relaxed program; return a first answer, the seconds, and the fractional variables."""
+    begun = time.perf_counter()
+    matrix, n = Matrix(problem.matrix), len(problem.costs)
+    program = Program(problem.costs, matrix.starts, matrix.columns, matrix.values, problem.right,
+                      np.zeros(n), np.full(n, np.inf))  # fmt: skip
+    found = solve_lp(program, seconds=time_limit, stop=cancelled)
+    pins = np.full(n, -1, np.int8)
+    if found.values is None or found.reduced_costs is None:
+        x = np.zeros(n)
+        x[problem.n_assignments :] = 1
+        nothing = np.zeros(n)  # no bound is known but that of costs that are not negative
+        regions = Regions(matrix, problem, nothing, float(np.minimum(problem.costs, 0).sum()), x, pins)
+        return regions, time.perf_counter() - begun, n
+    is_fractional = np.abs(found.values - np.round(found.values)) > 1e-7
+    x = _floored(problem, np.where(is_fractional, 0.0, np.round(found.values)))
+    prices = np.maximum(found.reduced_costs, 0.0)
+    regions = Regions(matrix, problem, prices, found.bound, x, pins)
+    return regions, time.perf_counter() - begun, int(is_fractional.sum())
+
+
+def clash(regions: Regions, pins: Pins) -> InfeasiblePinsError:
+    """Return the error for pins that clash, naming as few of them as do: each is left out, if it can be."""
+    free = regions.copy()
+    pinned = np.flatnonzero(free.pins >= 0)
+    if len(pinned):
+        free = Regions(
+            free.matrix, free.problem, free.prices, free.base, _nothing(free.problem), free.pins * 0 - 1
+        )
+    blamed = {int(v): int(value) for v, value in pins.items()}
+    for variable in list(blamed):
+        rest = {v: value for v, value in blamed.items() if v != variable}
+        if not _is_possible(free, rest):
+            blamed = rest
+    return InfeasiblePinsError(blamed)
+
+
+def _is_possible(free: Regions, pins: Pins) -> bool:
+    trial = free.copy()
+    if not pins:
+        return True
+    try:
+        trial.close(trial.pin(pins))
+    except NoAnswer:
+        return False
+    return True
+
+
+def _nothing(problem: Problem) -> NDArray[np.float64]:
+    """Return the answer that leaves everything unexplained."""
+    x = np.zeros(len(problem.costs))
+    x[problem.n_assignments :] = 1
+    return x
+
+
+def _floored(problem: Problem, x: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return an answer of at most x in its assignments: what has lost its other half is dropped as well."""
+    matrix, n_leaves = problem.matrix, len(problem.costs) - problem.n_assignments
+    x = x.copy()
+    while True:
+        off = matrix @ x - problem.right
+        odd = np.flatnonzero(np.abs(off[n_leaves:]) > 1e-6) + n_leaves
+        if not len(odd):
+            break
+        x[np.unique(matrix[odd].indices)] = 0
+    x[problem.n_assignments :] = 0
+    x[problem.n_assignments :] = problem.right[:n_leaves] - matrix[:n_leaves] @ x
+    return x

@@ -1,0 +1,169 @@
+"""Reconstruction: solved, scored, kept as a session; and solved anew under what a reviewer has said."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from napari_em_seg import io
+from napari_em_seg.assign.assignments import APPEARANCE, Assignments
+from napari_em_seg.assign.costs import Prices
+from napari_em_seg.assign.features import FEATURES
+from napari_em_seg.assign.hypotheses import Hypotheses
+from napari_em_seg.assign.local import Resolver
+from napari_em_seg.assign.regret import regrets
+from napari_em_seg.assign.result import label_volume, objects
+from napari_em_seg.assign.result_files import to_graph, write_graphml, write_json
+from napari_em_seg.assign.solver import solve
+from napari_em_seg.errors import DataError, TargetExistsError
+from napari_em_seg.pipeline.assignment import AssignRecipe, load_model, probabilities, program, propose
+from napari_em_seg.pipeline.evidence import PredictedMaps, open_maps
+from napari_em_seg.pipeline.resolver import LinkResolver, Scorer, with_added
+from napari_em_seg.review import Outcome, Reconstruction, Session, create_session
+from napari_em_seg.volume import ArrayLike, Progress, Volume, VoxelSize
+
+__all__ = ["Assigned", "assign_to_session", "export_graph", "export_labels", "open_session", "reconstruct"]
+
+Column = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Assigned:
+    """What a session was made of."""
+
+    n_hypotheses: int
+    n_assignments: int
+    n_links: int
+    n_objects: int
+    gap: float
+    model: str
+
+
+def assign_to_session(
+    raw: str,
+    maps: str,
+    out: str,
+    recipe: AssignRecipe,
+    *,
+    solver: str = "highs",
+    gap: float = 1e-3,
+    time_limit: float = 600.0,
+    overwrite: bool = False,
+    progress: Progress = None,
+    cancelled: Callable[[], bool] = lambda: False,
+) -> Assigned:
+    """Make a session from an image and what was predicted of it."""
+    if not out.endswith(".emseg"):
+        raise DataError(f"The session is to be {out}", "a name that ends in .emseg", "Choose such a name")
+    if Path(out).exists() and not overwrite:
+        raise TargetExistsError(f"{out} exists", "a new session", "Choose another name, or say --overwrite")
+    image = io.open_volume(raw, "image")
+    predicted, size = open_maps(maps)
+    made = reconstruct(
+        image, predicted, recipe, voxel_size_nm=image.voxel_size_nm or size, solver=solver, gap=gap,
+        time_limit=time_limit, progress=progress, cancelled=cancelled,
+    )  # fmt: skip
+    create_session(out, made, {"raw": image}, overwrite=overwrite)
+    h, a, chosen = made.hypotheses(), made.assignments, made.outcome.chosen
+    return Assigned(
+        len(h), len(a), int((chosen & (a.kind < APPEARANCE)).sum()), int(objects(h, a, chosen).max(initial=0)),
+        made.outcome.gap, str((made.model or {}).get("name")),
+    )  # fmt: skip
+
+
+def reconstruct(
+    raw: ArrayLike,
+    maps: PredictedMaps,
+    recipe: AssignRecipe,
+    *,
+    voxel_size_nm: VoxelSize | None = None,
+    solver: str = "highs",
+    gap: float = 1e-3,
+    time_limit: float = 600.0,
+    progress: Progress = None,
+    cancelled: Callable[[], bool] = lambda: False,
+) -> Reconstruction:
+    """Propose, price, solve and score."""
+    model = load_model(recipe, maps, voxel_size_nm)
+    proposals = propose(
+        raw, maps, recipe, voxel_size_nm=voxel_size_nm, progress=_part(progress, 0, 4, 6), cancelled=cancelled
+    )
+    prices = Prices() if model is None else model.prices
+    problem = program(proposals, probabilities(proposals, model), prices)
+    resolver = Resolver(problem, gap=gap, time_limit=time_limit, cancelled=cancelled)
+    if solver != "highs":
+        resolver.adopt(solve(problem, solver=solver, gap=gap, time_limit=time_limit))
+    solution = resolver.solution
+    _tell(progress, 5, 6)
+    h, a = proposals.hypotheses, proposals.assignments
+    n = len(a)
+    card = {
+        "name": "a plain rule" if model is None else model.card.get("name", recipe.model), "file": recipe.model,
+        "source": recipe.source_for(maps), "prices": vars(prices),
+    }  # fmt: skip
+    rows = np.flatnonzero(solution.chosen[:n])
+    found = regrets(resolver, rows)
+    scorer = Scorer(h, a, proposals.features, problem.costs[:n], prices, model)
+    scores = scorer.scores(solution.chosen[:n], found.value, found.alternative)
+    outcome = Outcome(solution.chosen[:n], solution.objective, solution.gap, scores)
+    _tell(progress, 6, 6)
+    return Reconstruction(
+        h.nodes, h.z, h.parent, h.last, h.birth, h.death, a.kind, a.sources, a.targets, proposals.features,
+        problem.costs[:n], problem.costs[n:], outcome, FEATURES, 0, card,
+    )  # fmt: skip
+
+
+def open_session(path: str, *, user: str | None = None, mode: Literal["edit", "read"] = "edit") -> Session:
+    """Open a session so that verdicts are solved for."""
+    return Session(path, LinkResolver, user=user, mode=mode)
+
+
+def export_labels(
+    session: Session,
+    out: str,
+    *,
+    fill: float = 30.0,
+    overwrite: bool = False,
+    progress: Progress = None,
+) -> None:
+    """Write the objects of a session as labels."""
+    io.check_volume_target(out, kind="labels", overwrite=overwrite)
+    h, a, chosen = _as_it_is(session)
+    labels = label_volume(h, objects(h, a, chosen), fill=fill, progress=progress)
+    reference = session.references.get("raw")
+    size = None if reference is None else reference.voxel_size_nm
+    io.write_volume(Volume(labels, size, "objects", kind="labels"), out, overwrite=overwrite)
+
+
+def export_graph(session: Session, out: Path, *, overwrite: bool = False) -> None:
+    """Write the sections of a session and their links as a graph: GraphML, or JSON."""
+    if out.suffix not in (".graphml", ".json"):
+        raise DataError(f"The graph is to be {out.name}", "a name that ends in .graphml or .json",
+                        "Choose such a name")  # fmt: skip
+    graph = to_graph(*_as_it_is(session))
+    if out.suffix == ".json":
+        write_json(out, graph, overwrite=overwrite)
+    else:
+        write_graphml(out, graph, overwrite=overwrite)
+
+
+def _as_it_is(session: Session) -> tuple[Hypotheses, Assignments, NDArray[np.bool_]]:
+    """Return what a session has come to, with what was made by hand."""
+    made, state = session.reconstruction, session.state
+    h, a = with_added(made.hypotheses(), made.assignments, state)
+    return h, a, session.outcome.chosen
+
+
+def _part(progress: Progress, done: int, n: int, total: int) -> Progress:
+    """Return progress that counts as n steps of more, after those done."""
+    if progress is None:
+        return None
+    return lambda step, steps: progress(done + n * step // max(steps, 1), total)
+
+
+def _tell(progress: Progress, done: int, total: int) -> None:
+    if progress is not None:
+        progress(done, total)

@@ -1,0 +1,189 @@
+"""What a review needs of the program: solved anew under verdicts and what was made by hand, and scored."""
+
+from dataclasses import replace
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import sparse
+
+from napari_em_seg.assign.assignments import Assignments
+from napari_em_seg.assign.confidence import error_probability, impact, link_features
+from napari_em_seg.assign.costs import Prices, probability_of
+from napari_em_seg.assign.hypotheses import Hypotheses
+from napari_em_seg.assign.local import Resolver
+from napari_em_seg.assign.model import AssignmentModel
+from napari_em_seg.assign.problem import Problem, make_problem
+from napari_em_seg.assign.regret import regrets
+from napari_em_seg.pipeline.assignment import model_named
+from napari_em_seg.review import AddedLink, AddedRegion, Outcome, Reconstruction, Scores, State
+
+__all__ = ["LinkResolver", "Scorer", "with_added"]
+
+Column = NDArray[np.float64]
+Mask = NDArray[np.bool_]
+
+
+class LinkResolver:
+    """A `review.Resolver`: the best solution under what people have said.
+
+    Parameters
+    ----------
+    made
+        The reconstruction whose costs hold.
+    """
+
+    def __init__(self, made: Reconstruction) -> None:
+        self._made, self._hypotheses = made, made.hypotheses()
+        self._problem = make_problem(self._hypotheses, made.assignments, made.costs, made.nothing)
+        card = made.model or {}
+        prices = Prices(**card.get("prices", {}))
+        model = model_named(str(card.get("file", card.get("name", ""))))
+        self._scorer = Scorer(self._hypotheses, made.assignments, made.features, made.costs, prices, model)
+        self._added: tuple[object, ...] = ()
+        self._resolver = Resolver(self._problem)
+        self._before = made.outcome
+
+    def solve(self, state: State) -> Outcome:
+        """Return the best solution under the pins of a state, with what was made by hand."""
+        m = len(self._made.kind)
+        added = (tuple(state.links.items()), tuple(state.regions), state.n_links, state.n_regions)
+        if added != self._added:
+            problem = _extended(self._problem, self._hypotheses, state)
+            self._resolver, self._added = Resolver(problem), added
+        off = {m + k: 0 for k in range(state.n_links) if m + k not in state.links}
+        solution = self._resolver.solve({**state.pins, **off})
+        chosen = solution.chosen[: m + state.n_links]
+        outcome = Outcome(chosen, solution.objective, solution.gap, self._scores(chosen))
+        self._before = outcome
+        return outcome
+
+    def _scores(self, chosen: Mask) -> Scores:
+        """Score anew; regrets only where something nearby has changed."""
+        m = len(self._made.kind)
+        before = self._before.resized(len(chosen))
+        rows = np.flatnonzero(chosen[:m])
+        changed = np.flatnonzero(chosen != before.chosen).astype(np.int32)
+        matrix = self._resolver.regions.matrix
+        near = matrix.columns_of(
+            matrix.rows_of(changed), np.zeros(matrix.shape[1]), 1.0
+        ) if len(changed) else changed  # fmt: skip
+        regret, alternative = before.scores.regret[rows].astype(float), before.scores.alternative[rows].copy()
+        stale = np.isin(rows, near) | np.isnan(regret)
+        found = regrets(self._resolver, rows[stale])
+        regret[stale], alternative[stale] = found.value, found.alternative
+        scores = self._scorer.scores(chosen[:m], regret, alternative).resized(len(chosen))
+        by_hand = m + np.flatnonzero(chosen[m:])
+        scores.p_error[by_hand], scores.confidence[by_hand], scores.impact[by_hand] = 0, 1, 0
+        return scores
+
+
+class Scorer:
+    """Says how sure the chosen assignments of a solution are."""
+
+    def __init__(
+        self, hypotheses: Hypotheses, assignments: Assignments, features: NDArray[np.float32], costs: Column,
+        prices: Prices, model: AssignmentModel | None,
+    ) -> None:  # fmt: skip
+        self._hypotheses, self._assignments, self._features = hypotheses, assignments, features
+        self._costs, self._errors = costs, None if model is None else model.errors
+        self._probability = probability_of(hypotheses, assignments, costs, prices)
+
+    def scores(self, chosen: Mask, regret: Column, alternative: NDArray[np.int32]) -> Scores:
+        """Return the scores of all assignments; regret and alternative are those of the chosen, in order."""
+        h, a, rows = self._hypotheses, self._assignments, np.flatnonzero(chosen)
+        table = link_features(h, a, self._features, self._probability, self._costs, regret, rows)
+        p_error = error_probability(h, a, table, rows, self._errors)
+        found = Scores.unknown(len(a))
+        found.p_error[rows] = p_error
+        found.confidence[rows] = 1 - p_error
+        found.regret[rows], found.alternative[rows] = regret, alternative
+        found.impact[rows] = impact(h, a, rows, p_error)
+        return found
+
+
+def with_added(
+    hypotheses: Hypotheses, assignments: Assignments, state: State
+) -> tuple[Hypotheses, Assignments]:
+    """Return hypotheses and assignments with those made by hand; what was taken back is there, but empty."""
+    links = [state.links.get(len(assignments) + k) for k in range(state.n_links)]
+    kind = np.array([0 if link is None else link.kind for link in links], np.int8)
+    ends = [
+        np.array([(-1, -1) if link is None else getattr(link, side) for link in links], np.int32).reshape(-1, 2)
+        for side in ("sources", "targets")
+    ]
+    more = Assignments(
+        np.concatenate((assignments.kind, kind)), np.concatenate((assignments.sources, ends[0])),
+        np.concatenate((assignments.targets, ends[1])),
+    )  # fmt: skip
+    if not state.n_regions:
+        return hypotheses, more
+    n = len(hypotheses)
+    nodes = hypotheses.nodes.copy()
+    z = np.zeros(state.n_regions, np.int32)
+    for number, region in state.regions.items():
+        _window(nodes, region)[region.mask] = number
+        z[number - n] = region.z
+    own = np.arange(n, n + state.n_regions, dtype=np.int32)
+    some = np.zeros(state.n_regions, np.float32)
+    return replace(
+        hypotheses, nodes=nodes, z=np.concatenate((hypotheses.z, z)),
+        parent=np.concatenate((hypotheses.parent, np.full(len(own), -1, np.int32))),
+        last=np.concatenate((hypotheses.last, own)), birth=np.concatenate((hypotheses.birth, some)),
+        death=np.concatenate((hypotheses.death, some + 1)),
+    ), more  # fmt: skip
+
+
+def _window(nodes: NDArray[np.int32], region: AddedRegion) -> NDArray[np.int32]:
+    """Return the part of a slice that the mask of a region covers; writing there writes into the nodes."""
+    height, width = region.mask.shape
+    return nodes[region.z, region.y : region.y + height, region.x : region.x + width]
+
+
+def _extended(problem: Problem, hypotheses: Hypotheses, state: State) -> Problem:
+    """Return the program with what was made by hand.
+
+    A region excludes whatever it overlaps: it joins the row of each leaf that it overlaps, and where it
+    overlaps only what is around leaves, the path from there to the largest region gets a row of its own, with
+    a variable that takes up the rest for nothing.
+    """
+    n, m, n_links = len(hypotheses), problem.n_assignments, state.n_links
+    n_leaves, n_regions = len(problem.costs) - m, state.n_regions
+    links = [state.links.get(m + k) for k in range(n_links)]
+    incoming, outgoing = (_sides(links, side, n + n_regions, n) for side in ("targets", "sources"))
+    leaf_row = np.full(n, -1)
+    leaf_row[hypotheses.is_leaf] = np.arange(n_leaves)
+    into = problem.matrix[n_leaves:, :m].maximum(0)  # incoming assignments of each hypothesis
+    rows, own = [], sparse.lil_array((n_leaves, n_links))
+    paths = problem.matrix[:n_leaves, :m]
+    for k, link in enumerate(links):
+        for target in () if link is None else link.targets:
+            if 0 <= target < n:
+                under = leaf_row[target : hypotheses.last[target] + 1]
+                own[under[under >= 0], [k]] = 1
+    for number, region in state.regions.items():
+        its = incoming[[number]]
+        for node in np.unique(_window(hypotheses.nodes, region)[region.mask]):
+            if node >= 0 and leaf_row[node] >= 0:
+                own[[leaf_row[node]]] = own[[leaf_row[node]]] + its
+            elif node >= 0:
+                path = hypotheses.path(int(node))
+                rows.append((into[path].sum(axis=0), incoming[path].sum(axis=0) + its.toarray()[0]))
+    extra = len(rows)
+    top = sparse.hstack([paths, own.tocsr(), sparse.eye_array(n_leaves), sparse.csr_array((n_leaves, extra))])
+    middle = [] if not rows else [sparse.hstack([
+        sparse.csr_array(np.stack([r[0] for r in rows])), sparse.csr_array(np.stack([r[1] for r in rows])),
+        sparse.csr_array((extra, n_leaves)), sparse.eye_array(extra),
+    ])]  # fmt: skip
+    flow = sparse.vstack([problem.matrix[n_leaves:, :m], sparse.csr_array((n_regions, m))])
+    bottom = sparse.hstack([flow, incoming - outgoing, sparse.csr_array((n + n_regions, n_leaves + extra))])
+    by_hand = [0.0 if link is None else link.cost for link in links]
+    costs = np.concatenate((problem.costs[:m], by_hand, problem.costs[m:], np.zeros(extra)))
+    right = np.concatenate((np.ones(n_leaves + extra), np.zeros(n + n_regions)))
+    return Problem(costs, sparse.csr_array(sparse.vstack([top, *middle, bottom])), right, m + n_links)
+
+
+def _sides(links: list[AddedLink | None], side: str, n_rows: int, n: int) -> sparse.csr_array:
+    """Return a matrix that has a one where a hypothesis (row) takes part in a link made by hand (column)."""
+    pairs = [(i, k) for k, link in enumerate(links) if link is not None for i in getattr(link, side) if i >= 0]
+    rows, columns = np.array(pairs, int).reshape(-1, 2).T
+    return sparse.csr_array((np.ones(len(pairs)), (rows, columns)), shape=(n_rows, len(links)))
