@@ -101,11 +101,18 @@ def solve_ilp(program: Program, *, seconds: float = np.inf, gap: float = 0.0, st
     return Answer(values, bound, status in _INFEASIBLE, status == _OPTIMAL)
 
 
+class _Silent(highspy.Highs):
+    """A HiGHS that says nothing; else it greets as soon as it is made."""
+
+    def enableCallbacks(self) -> None:  # noqa: N802 - it is theirs
+        """Silence it first."""
+        self.setOptionValue("output_flag", False)
+        super().enableCallbacks()  # type: ignore[no-untyped-call]
+
+
 def _solver(seconds: float, stop: Stop) -> Any:
-    """Return a HiGHS that is silent and can be stopped."""
-    solver = highspy.Highs()  # type: ignore[no-untyped-call]
-    solver.setOptionValue("output_flag", False)
-    solver.setOptionValue("log_to_console", False)
+    """Return a HiGHS that can be stopped."""
+    solver = _Silent()  # type: ignore[no-untyped-call]
     solver.setOptionValue("threads", 1)
     solver.setOptionValue("solver", "simplex")
     solver.setOptionValue("presolve", "off")
