@@ -4,9 +4,9 @@ The session has the size of 100,000 links (40 slices of 2,500 regions in a row, 
 solver that answers at once, so that what is timed is everything else: making the list, sorting, filtering,
 writing an answer to the disk, undoing it, opening the session after 2,000 operations.
 
---coverage N simulates N reviews for each way in which stated probabilities p can be wrong, with the true
-logit a + b logit p: how often the 90 % interval holds the number of errors that are left; and for the rule "at most one error among
-100 links, with 95 %", asked after every 50 verdicts, how often it kept its promise and when it said stop.
+--coverage N simulates N reviews for each way in which stated probabilities p can be wrong, with the true logit
+a + b logit p: how often the 90 % interval holds the number of errors that are left; and for the rule "at most
+one error among 100 links", asked after every 50 verdicts, how often it kept its promise and when it said stop.
 """
 
 import argparse
@@ -121,13 +121,13 @@ def times(n: int) -> None:
 
 
 def review(
-    rng: np.random.Generator, a: float, b: float, after: list[int]
+    rng: np.random.Generator, a: float, b: float, after: list[int], level: float
 ) -> Iterator[tuple[int, Expected, int]]:
     """Look at 1,500 links, the worst first; give what is expected to be left, and what is."""
     p = np.sort(rng.beta(0.4, 6, 1500))[::-1].clip(1e-6, 1 - 1e-6)
     is_wrong = rng.random(len(p)) < expit(a + b * logit(p))
     for k in after:
-        yield k, expected_left(p[k:], calibrate(p[:k], is_wrong[:k])), int(is_wrong[k:].sum())
+        yield k, expected_left(p[k:], calibrate(p[:k], is_wrong[:k]), level=level), int(is_wrong[k:].sum())
 
 
 def coverage(n: int) -> None:
@@ -139,9 +139,9 @@ def coverage(n: int) -> None:
         inside = dict.fromkeys(looks, 0)
         kept, stops = 0, []
         for _ in range(n):
-            for k, left, truth in review(rng, a, b, looks):
+            for k, left, truth in review(rng, a, b, looks, 0.9):
                 inside[k] += left.low <= truth <= left.high
-            for k, left, truth in review(rng, a, b, list(range(0, 1500, 50))):
+            for k, left, truth in review(rng, a, b, list(range(0, 1500, 50)), rule.level):
                 if rule.is_reached(left, 1500):
                     kept += truth <= 15
                     stops.append(k)

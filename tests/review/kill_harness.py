@@ -81,10 +81,14 @@ def finished(process, read):
     return said, os.waitstatus_to_exitcode(os.waitpid(process, 0)[1])
 
 
-def killed(process, read, seconds):
+def killed(process, read, n_promises, seconds):
+    """Kill a process some time after it has promised so many things, and return all that it has promised."""
+    said = b""
+    while said.count(b"\n") < n_promises:
+        said += os.read(read, 1000)
     time.sleep(seconds)
     os.kill(process, signal.SIGKILL)
-    return finished(process, read)[0].split()
+    return (said.decode() + finished(process, read)[0]).split()
 
 
 def kill_editors(folder, n_kills, seed):
@@ -94,7 +98,9 @@ def kill_editors(folder, n_kills, seed):
     finished(*child(make, path, _small.reconstruction()))
     n, text, extra = 0, digest(()), 0
     for i in range(n_kills):
-        promised = killed(*child(edit, path, seed + i), rng.uniform(0, 0.2))
+        n_promises = rng.integers(0, 6)  # none: while it starts and opens the session, as a rule
+        seconds = rng.uniform(0, 0.05 if n_promises else 0.2)
+        promised = killed(*child(edit, path, seed + i), n_promises, seconds)
         least = int(promised[-1]) if promised else n
         said, code = finished(*child(check, path, n, text))
         if code:
@@ -110,9 +116,12 @@ def kill_makers(folder, n_kills, seed):
     """Return how many sessions were there in the end; the others are not there at all."""
     rng = np.random.default_rng(seed)
     found, there = _small.reconstruction(), 0
+    start = time.perf_counter()
+    finished(*child(make, folder / "whole.emseg", found))
+    usual = time.perf_counter() - start
     for i in range(n_kills):
         path = folder / f"made-{i}.emseg"
-        promised = killed(*child(make, path, found), rng.uniform(0, 1.2))
+        promised = killed(*child(make, path, found), 0, rng.uniform(0, 1.5 * usual))
         if path.exists():
             there += 1
             _, code = finished(*child(check, path, 0, digest(())))

@@ -64,13 +64,13 @@ def test_calibration_finds_the_truth(offset, slope):
     assert learned.weight.sum() == pytest.approx(1)
 
 
-def simulated_review(rng, offset, slope, after, n=1500):
+def simulated_review(rng, offset, slope, after, n=1500, level=0.9):
     """Review the worst links first; return after some verdicts what was said and what was true."""
     p = rng.beta(0.4, 6, n)
     p = p[np.argsort(-p)]
     is_wrong = rng.random(n) < expit(offset + slope * logit(np.clip(p, 1e-6, 1 - 1e-6)))
     for k in after:
-        yield k, expected_left(p[k:], calibrate(p[:k], is_wrong[:k])), int(is_wrong[k:].sum())
+        yield k, expected_left(p[k:], calibrate(p[:k], is_wrong[:k]), level=level), int(is_wrong[k:].sum())
 
 
 @pytest.mark.parametrize(
@@ -102,10 +102,10 @@ def test_without_calibration_it_would_not():
 @pytest.mark.parametrize(("offset", "slope"), [(0.0, 1.0), (0.6, 1.0), (-0.6, 1.0), (0.0, 0.8)])
 def test_who_stops_when_told_to_has_few_errors_left(offset, slope):
     """The rule is asked again and again; where it says stop, the promise holds in 95 % of the simulations."""
-    rng, rule = np.random.default_rng(4), StoppingRule(per_100=1.0, level=0.95)
+    rng, rule = np.random.default_rng(4), StoppingRule()
     kept, stopped_at = [], []
     for _ in range(50):
-        for k, left, truth in simulated_review(rng, offset, slope, range(0, 1500, 100)):
+        for k, left, truth in simulated_review(rng, offset, slope, range(0, 1500, 100), level=rule.level):
             if rule.is_reached(left, 1500):
                 kept.append(100 * truth / 1500 <= rule.per_100)
                 stopped_at.append(k)
@@ -120,6 +120,8 @@ def test_the_level_of_the_rule_is_that_of_the_bound():
     assert StoppingRule(1.0, 0.9).bound(left, 1000) == 0.5
     assert StoppingRule(0.5, 0.9).is_reached(left, 1000)
     assert not StoppingRule(0.4, 0.9).is_reached(left, 1000)
+    with pytest.raises(DataError, match=r"level 0\.9\b"):
+        StoppingRule(0.4, 0.95).is_reached(left, 1000)
 
 
 def test_a_hundred_thousand_links_take_a_moment():

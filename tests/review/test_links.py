@@ -114,6 +114,15 @@ def test_open_are_those_without_an_answer():
     assert set(links.status[~links.is_open].tolist()) == {Status.ACCEPTED, Status.REJECTED, Status.CHANGED}
 
 
+def test_a_draw_is_of_open_links_and_repeats():
+    links = random_links(300)
+    drawn = links.drawn(40, seed=2)
+    assert len(np.unique(drawn.id)) == 40
+    assert drawn.is_open.all()
+    assert drawn.id.tolist() == links.drawn(40, seed=2).id.tolist() != links.drawn(40, seed=3).id.tolist()
+    assert len(links.drawn(10**6)) == links.is_open.sum()
+
+
 def test_a_hundred_thousand_links_are_sorted_and_filtered_at_once():
     links = random_links(100_000)
     taken = []

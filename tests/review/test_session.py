@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from napari_em_seg.errors import DataError, EmSegError, SourcePermissionError
-from napari_em_seg.review import Session, State, Status, fold
+from napari_em_seg.review import Session, State, Status, drafts, fold
 
 
 def reopened(session, small):
@@ -350,3 +350,40 @@ def test_an_interrupt_between_disk_and_memory_is_made_good(session, small, monke
     session.note("and on")
     assert [o.kind for o in session.operations] == ["reject", "note"]
     assert session.outcome.objective == small.Exact(session.reconstruction).solve(session.state).objective
+
+
+def test_who_looks_does_not_wait_for_the_solver(path, small):
+    """The list, alternatives and errors left are there while another thread solves."""
+    begun, go_on = threading.Event(), threading.Event()
+
+    class Slow(small.Exact):
+        def solve(self, state):
+            begun.set()
+            assert go_on.wait(30)
+            return super().solve(state)
+
+    with Session(path, Slow) as session:
+        view, link = session.view, int(session.links().id[0])
+        thread = threading.Thread(target=session.reject, args=(link,))
+        thread.start()
+        assert begun.wait(30)
+        assert session.view is view
+        assert len(session.links()) == len(view.links)
+        assert session.alternatives(link)
+        assert session.expected().n_open == len(view.links)
+        go_on.set()
+        thread.join()
+        assert session.state.pins == {link: 0}
+        assert view.state == State()
+        assert view.outcome.chosen[link]
+
+
+def test_a_preview_changes_nothing(session, small):
+    link = int(session.links().id[0])
+    before = session.view
+    seen = session.preview(drafts.decide(link, False, False, {}))
+    assert not seen.outcome.chosen[link]
+    assert seen.outcome.objective > before.outcome.objective
+    assert session.view is before
+    session.reject(link)
+    assert small.same_outcome(session.outcome, seen.outcome)

@@ -2,8 +2,9 @@
 
 from napari_em_seg.review.added import AddedLink, AddedRegion
 from napari_em_seg.review.expected import Calibration, Expected, StoppingRule, calibrate, expected_left
+from napari_em_seg.review.export import describe, labels_of, write_history, write_labels, write_links
 from napari_em_seg.review.folder import create_session
-from napari_em_seg.review.history import copy_fresh, describe, replay, write_history, write_links
+from napari_em_seg.review.history import copy_fresh, replay
 from napari_em_seg.review.links import KINDS, ORDERS, Links, link_name, parse_link
 from napari_em_seg.review.lock import SessionInUseError
 from napari_em_seg.review.merges import Merges
@@ -13,6 +14,7 @@ from napari_em_seg.review.reconstruction import MakeResolver, Outcome, Reconstru
 from napari_em_seg.review.retraining import Report, Samples, Trained, retrain, samples_of
 from napari_em_seg.review.session import Session
 from napari_em_seg.review.state import State, Status, fold
+from napari_em_seg.review.view import View
 
 __all__ = [
     "KINDS",
@@ -38,6 +40,7 @@ __all__ = [
     "Status",
     "StoppingRule",
     "Trained",
+    "View",
     "calibrate",
     "copy_fresh",
     "create_session",
@@ -45,6 +48,7 @@ __all__ = [
     "describe",
     "expected_left",
     "fold",
+    "labels_of",
     "link_name",
     "parse_link",
     "replay",
@@ -52,5 +56,6 @@ __all__ = [
     "samples_of",
     "verdicts_per_minute",
     "write_history",
+    "write_labels",
     "write_links",
 ]

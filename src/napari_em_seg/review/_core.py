@@ -13,15 +13,15 @@ from numpy.typing import NDArray
 
 from napari_em_seg.errors import DataError, SourcePermissionError
 from napari_em_seg.io._location import absolute
-from napari_em_seg.review.changes import applied, check_outcome, difference
-from napari_em_seg.review.expected import Expected, calibrate, expected_left
+from napari_em_seg.review.changes import check_outcome, difference
 from napari_em_seg.review.folder import add_generation, journal_of, load_merges, read_references
 from napari_em_seg.review.journal import Journal
-from napari_em_seg.review.links import Links, links_of
 from napari_em_seg.review.lock import Lock, user_name
+from napari_em_seg.review.merges import Merges
 from napari_em_seg.review.operations import REDO, RETRAIN, UNDO, VERDICTS, Draft, Operation, as_read
 from napari_em_seg.review.reconstruction import MakeResolver, Outcome, Reconstruction, Resolver
-from napari_em_seg.review.state import State, active, fold
+from napari_em_seg.review.state import State, fold
+from napari_em_seg.review.view import View, outcome_of
 
 __all__ = ["OpenSession"]
 
@@ -36,7 +36,8 @@ class OpenSession:
     """An open session.
 
     Each method that changes something appends one operation, which is on the disk when it returns, or raises
-    and has changed nothing. Several threads may call; one operation is carried out after the other.
+    and has changed nothing. Several threads may call; one operation is carried out after the other, and who
+    only looks (`view`, and what is read from it) never waits for that.
 
     Parameters
     ----------
@@ -63,19 +64,16 @@ class OpenSession:
     ) -> None:
         self.path = absolute(path)
         self.mode = mode
-        self.one_by_one = threading.RLock()
+        self._one_by_one = threading.RLock()
         self._user, self._clock, self._make_resolver = user or user_name(), clock, make_resolver
         self._resolver: tuple[int, Resolver] | None = None
         self._journal: Journal | None = None
-        self._listed: tuple[Outcome, State, Links] | None = None
         self.references = read_references(self.path)
         self._lock = Lock(self.path) if mode == "edit" else None
         try:
             self._journal = Journal.open(journal_of(self.path), is_read_only=mode == "read")
-            self.reconstruction = Reconstruction.load(self.path)
-            self.merges = load_merges(self.path)
-            self._operations: list[Operation] = []
-            self.state, self.outcome = State(), self.reconstruction.outcome
+            found = Reconstruction.load(self.path)
+            self.view = View((), State(), found, found.outcome, load_merges(self.path))
             self.refresh()
         except BaseException:
             self.close()
@@ -91,7 +89,7 @@ class OpenSession:
 
     def close(self) -> None:
         """Let others edit; what was done is on the disk already."""
-        with self.one_by_one:
+        with self._one_by_one:
             if self._journal is not None:
                 self._journal.close()
                 self._journal = None
@@ -102,15 +100,34 @@ class OpenSession:
     @property
     def operations(self) -> tuple[Operation, ...]:
         """All that was ever done, in order."""
-        return tuple(self._operations)
+        return self.view.operations
+
+    @property
+    def state(self) -> State:
+        """What that has led to."""
+        return self.view.state
+
+    @property
+    def reconstruction(self) -> Reconstruction:
+        """Hypotheses, assignments, and the costs that hold now."""
+        return self.view.reconstruction
+
+    @property
+    def outcome(self) -> Outcome:
+        """The solution."""
+        return self.view.outcome
+
+    @property
+    def merges(self) -> Merges | None:
+        """The tree of an agglomeration, where there is one."""
+        return self.view.merges
 
     def refresh(self) -> int:
         """Read what others have appended meanwhile; return how many operations that was."""
-        with self.one_by_one:
-            found = self._opened().operations(len(self._operations))
+        with self._one_by_one:
+            found = self._opened().operations(len(self.operations))
             if found:
-                operations = [*self._operations, *found]
-                self._take_over(operations, fold(operations))
+                self.view = self._known_view((*self.operations, *found))
             return len(found)
 
     def _opened(self) -> Journal:
@@ -118,30 +135,11 @@ class OpenSession:
             raise DataError(f"The session {self.path} is closed", "an open one", "Open it again")
         return self._journal
 
-    def _take_over(self, operations: list[Operation], state: State) -> None:
-        """Put together the solution from what each operation changed; nothing is solved."""
-        done, _ = active(operations)
-        trained = max((i for i, operation in enumerate(done) if operation.kind == RETRAIN), default=-1)
-        reconstruction = self.reconstruction.at_generation(self.path, state.generation)
-        size = len(reconstruction.kind) + state.n_links
-        outcome = applied(reconstruction.outcome, done[trained + 1 :], size)
-        self._operations, self.state = operations, state
-        self.reconstruction, self.outcome = reconstruction, outcome
-
-    def _links(self, outcome: Outcome, state: State) -> Links:
-        """Return the list of links; that after a verdict is also that before the next one, and made once."""
-        if self._listed is None or self._listed[0] is not outcome or self._listed[1] is not state:
-            links = links_of(self.reconstruction, outcome, state)
-            links = links if self.merges is None else links + self.merges.links(state)
-            self._listed = outcome, state, links
-        return self._listed[2]
-
-    def _expected(self, links: Links, state: State, level: float) -> Expected:
-        pairs = [(v.p_error, v.is_wrong) for v in state.verdicts if v.p_error is not None]
-        said = np.array([(p, is_wrong) for p, is_wrong in pairs if is_wrong is not None], float).reshape(-1, 2)
-        calibration = calibrate(said[:, 0], said[:, 1])
-        p = links.p_error[links.is_open]
-        return expected_left(p[~np.isnan(p)], calibration, level=level)
+    def _known_view(self, operations: tuple[Operation, ...]) -> View:
+        """Return what there is after operations of which the solution is known."""
+        state = fold(operations)
+        found = self.reconstruction.at_generation(self.path, state.generation)
+        return View(operations, state, found, outcome_of(operations, state, found), self.merges)
 
     def commit(
         self,
@@ -165,24 +163,33 @@ class OpenSession:
         user, time
             Who did it and when, where it is not this user now.
         """
-        with self.one_by_one:
+        with self._one_by_one:
             self.refresh()
-            operation = self._started(draft, shown or {}, duration_s, user, time)
-            state = fold([*self._operations, operation])
-            outcome = self.outcome.resized(len(self.reconstruction.kind) + state.n_links)
-            if state.question != self.state.question:
-                outcome = self._solver(self.reconstruction).solve(state)
-                check_outcome(outcome, state, len(self.reconstruction.kind))
-            result = difference(self.outcome, outcome)
-            if draft.kind in VERDICTS:
-                links = self._links(outcome, state)
-                left = self._expected(links, state, 0.9)
-                result["expected"] = [left.mean, left.low, left.high, left.n_open, len(links)]
-            operation = replace(operation, objective_after=outcome.objective, result=as_read(result))
-            self._opened().append(operation)
-            self._operations.append(operation)
-            self.state, self.outcome = state, outcome
-            return operation
+            view = self._solved(self._started(draft, shown or {}, duration_s, user, time))
+            self._opened().append(view.operations[-1])
+            self.view = view
+            return view.operations[-1]
+
+    def preview(self, draft: Draft) -> View:
+        """Return what a draft would lead to, without doing it."""
+        with self._one_by_one:
+            return self._solved(self._started(draft, {}, None, None, None))
+
+    def _solved(self, operation: Operation) -> View:
+        """Return what there is after an operation, which has its result then."""
+        view, n = self.view, len(self.reconstruction.kind)
+        state = fold([*view.operations, operation])
+        outcome = view.outcome.resized(n + state.n_links)
+        if state.question != view.state.question:
+            outcome = self._solver(view.reconstruction).solve(state)
+            check_outcome(outcome, state, n)
+        result = difference(view.outcome, outcome)
+        after = replace(view, state=state, outcome=outcome)
+        if operation.kind in VERDICTS:
+            left = after.expected()
+            result["expected"] = [left.mean, left.low, left.high, left.n_open, len(after.links)]
+        done = replace(operation, objective_after=outcome.objective, result=as_read(result))
+        return after.after(done)
 
     def _started(
         self,
@@ -197,7 +204,7 @@ class OpenSession:
                                         "Open it again, to edit")  # fmt: skip
         now = time or self._clock().astimezone(UTC).isoformat(timespec="milliseconds")
         objective = self.outcome.objective
-        return Operation(len(self._operations) + 1, now, user or self._user, duration_s, draft.kind,
+        return Operation(len(self.operations) + 1, now, user or self._user, duration_s, draft.kind,
                          as_read(draft.payload), as_read({**draft.shown, **shown}), objective, objective,
                          {})  # fmt: skip
 
@@ -218,7 +225,7 @@ class OpenSession:
         return self._turn(REDO, how)
 
     def _turn(self, kind: str, how: Mapping[str, Any]) -> Operation:
-        with self.one_by_one:
+        with self._one_by_one:
             self.refresh()
             stack = self.state.done if kind == UNDO else self.state.undone
             if not stack:
@@ -228,16 +235,10 @@ class OpenSession:
 
     def _append_known(self, started: Operation) -> Operation:
         """Append an operation whose solution is known from earlier ones, or lies in a generation."""
-        before = self._operations, self.state, self.reconstruction, self.outcome
-        operations = [*self._operations, started]
-        try:
-            self._take_over(operations, fold(operations))
-            operation = replace(started, objective_after=self.outcome.objective)
-            self._opened().append(operation)
-        except BaseException:
-            self._operations, self.state, self.reconstruction, self.outcome = before
-            raise
-        self._operations[-1] = operation
+        view = self._known_view((*self.operations, started))
+        operation = replace(started, objective_after=view.outcome.objective)
+        self._opened().append(operation)
+        self.view = replace(view, operations=(*self.operations, operation))
         return operation
 
     def adopt_costs(
@@ -250,7 +251,7 @@ class OpenSession:
         **how: Any,
     ) -> Operation:
         """Solve with other costs, under all that was decided, and go on with these."""
-        with self.one_by_one:
+        with self._one_by_one:
             self.refresh()
             self._started(Draft(RETRAIN, {}), *_said(how))  # refuses early where nothing may change
             trained = replace(
@@ -266,7 +267,7 @@ class OpenSession:
 
     def adopt_generation(self, draft: Draft, **how: Any) -> Operation:
         """Go on with costs that lie in the session's folder already."""
-        with self.one_by_one:
+        with self._one_by_one:
             return self._append_known(self._started(draft, *_said(how)))
 
 

@@ -23,6 +23,7 @@ from napari_em_seg.io._atomic import atomic
 from napari_em_seg.io._folders import read_json, write_json
 from napari_em_seg.io._location import absolute, clear_read_errors
 from napari_em_seg.review.journal import Journal
+from napari_em_seg.review.lock import Lock
 from napari_em_seg.review.merges import Merges
 from napari_em_seg.review.reconstruction import Reconstruction
 from napari_em_seg.review.references import Reference, refer
@@ -61,6 +62,7 @@ def create_session(
     listed = {name: refer(volume, folder) for name, volume in (references or {}).items()}
     if folder.exists() and overwrite:
         read_references(folder)  # refuses what is no session
+        Lock(folder).release()  # refuses what somebody is at work on
     with atomic(folder, overwrite=overwrite) as partial:
         partial.mkdir()
         replace(reconstruction, generation=0).save(partial)

@@ -17,7 +17,7 @@ from napari_em_seg.review.state import State, Status
 
 __all__ = [
     "KINDS", "MERGE_IN_AGGLOMERATION", "NO_LINK", "ORDERS", "Links", "Order", "link_name", "links_of",
-    "parse_link",
+    "objects_of", "parse_link",
 ]  # fmt: skip
 
 KINDS = (*ASSIGNMENT_KINDS, "merge in agglomeration")
@@ -110,6 +110,11 @@ class Links:
         if label is not None:
             is_kept &= self.object == label
         return self[np.flatnonzero(is_kept)]
+
+    def drawn(self, n: int, seed: int = 0) -> "Links":
+        """Return open links drawn at random: a look at some shows errors that stated probabilities do not."""
+        rows = np.flatnonzero(self.is_open)
+        return self[np.random.default_rng(seed).permutation(rows)[:n]]
 
     @property
     def is_open(self) -> NDArray[np.bool_]:
@@ -207,6 +212,12 @@ def _assignments(
         np.concatenate((reconstruction.targets[old], ends[1])),
         np.concatenate((reconstruction.costs[old], np.array([link.cost for link in made], float))),
     )
+
+
+def objects_of(reconstruction: Reconstruction, outcome: Outcome, state: State) -> NDArray[np.int32]:
+    """Return the object of each hypothesis, those that were painted at the end; 0 for those not used."""
+    _, sources, targets, _ = _assignments(reconstruction, state, np.flatnonzero(outcome.chosen))
+    return _objects(sources, targets, len(reconstruction.z) + state.n_regions)
 
 
 def _objects(sources: NDArray[np.int32], targets: NDArray[np.int32], n: int) -> NDArray[np.int32]:

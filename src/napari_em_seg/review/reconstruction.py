@@ -125,10 +125,14 @@ class Reconstruction:
         n, m = len(self.z), len(self.kind)
         of_regions = {name: len(getattr(self, name)) for name in ("parent", "last", "birth", "death")}
         of_links = {name: len(getattr(self, name)) for name in ("sources", "targets", "features", "costs")}
-        of_links["chosen"] = len(self.outcome.chosen)
-        of_links |= {name: len(column) for name, column in self.outcome.scores.columns().items()}
-        if {*of_regions.values()} != {n} or (self.generation == 0 and {*of_links.values()} != {m}):
-            raise DataError(f"There are {of_regions} for {n} hypotheses and {of_links} for {m} assignments",
+        scores = {name: len(column) for name, column in self.outcome.scores.columns().items()}
+        n_solved = len(self.outcome.chosen)  # with those made by hand, if the costs were learned again
+        fits = (
+            {*of_regions.values()} == {n} and {*of_links.values()} == {m} and {*scores.values()} == {n_solved}
+        )
+        if not fits or n_solved < m or (self.generation == 0 and n_solved > m):
+            raise DataError(f"There are {of_regions} for {n} hypotheses, {of_links} for {m} assignments, and "
+                            f"{scores} for {n_solved} that are chosen or not",
                             "one entry for each", "Make the reconstruction anew")  # fmt: skip
 
     @property

@@ -40,23 +40,21 @@ class Session(OpenSession):
 
     def links(self) -> Links:
         """Return all links that can be looked at, the merges of the agglomeration at the end."""
-        with self.one_by_one:
-            return self._links(self.outcome, self.state)
+        return self.view.links
 
     def alternatives(self, link: int, n: int = 9) -> list[int]:
         """Return what could be in the place of an assignment, the best first; merges have no alternatives."""
-        with self.one_by_one:
-            self._check_link(link)
-            if link < 0:
-                return []
-            if self._alternatives is None:
-                self._alternatives = Alternatives(self.reconstruction)
-            return self._alternatives.of(link, self.reconstruction.costs, self.outcome, self.state, n)
+        view = self.view
+        self._check_link(link)
+        if link < 0:
+            return []
+        if self._alternatives is None:
+            self._alternatives = Alternatives(view.reconstruction)
+        return self._alternatives.of(link, view.reconstruction.costs, view.outcome, view.state, n)
 
     def expected(self, links: Links | None = None, level: float = 0.9) -> Expected:
         """Return how many errors are left, as far as the verdicts so far tell."""
-        with self.one_by_one:
-            return self._expected(self.links() if links is None else links, self.state, level)
+        return self.view.expected(links, level)
 
     def volume(self, name: str) -> Volume:
         """Open a volume that the session refers to; one that moved or changed is an error that says so."""
@@ -72,12 +70,12 @@ class Session(OpenSession):
 
     def choose(self, link: int, choice: int, **how: Any) -> Operation:
         """Say that another assignment is right in the place of one."""
-        with self.one_by_one:
+        with self._one_by_one:
             return self.commit(drafts.choose(self.known, link, choice, self._shown(link)), **how)
 
     def choose_alternative(self, link: int, k: int, **how: Any) -> Operation:
         """Say that the k-th alternative is right, from 1 on."""
-        with self.one_by_one:
+        with self._one_by_one:
             listed = self.alternatives(link)
             if not 1 <= k <= len(listed):
                 raise DataError(f"There is no alternative {k} to link {link_name(link)}",
@@ -95,7 +93,7 @@ class Session(OpenSession):
         **how: Any,
     ) -> Operation:
         """Make an assignment that was not among the candidates, in the place of a link or of none."""
-        with self.one_by_one:
+        with self._one_by_one:
             shown = {} if link is None else self._shown(link)
             return self.commit(drafts.by_hand(self.known, sources, targets, link, cost, shown), **how)
 
@@ -117,18 +115,18 @@ class Session(OpenSession):
         what is usual); other ``candidates`` for it can come along, and links to it are made by hand. Its number
         is that of all hypotheses, plus one for each region painted before.
         """
-        with self.one_by_one:
+        with self._one_by_one:
             draft = drafts.region(self.known, (z, y, x), mask, origin, candidates, end_cost)
             return self.commit(draft, **how)
 
     def do_not_know(self, link: int, **how: Any) -> Operation:
         """Say that one cannot tell; an earlier answer is taken back."""
-        with self.one_by_one:
+        with self._one_by_one:
             return self.commit(Draft(DO_NOT_KNOW, {"link": link}, self._shown(link)), **how)
 
     def skip(self, link: int, **how: Any) -> Operation:
         """Leave a link for later."""
-        with self.one_by_one:
+        with self._one_by_one:
             return self.commit(Draft(SKIP, {"link": link}, self._shown(link)), **how)
 
     def note(self, text: str, link: int | None = None, **how: Any) -> Operation:
@@ -155,7 +153,7 @@ class Session(OpenSession):
         return open_reference(name, self.references[name], self.path, moved)
 
     def _decide(self, link: int, is_right: bool, how: dict[str, Any]) -> Operation:
-        with self.one_by_one:
+        with self._one_by_one:
             shown = self._shown(link)
             value = is_right
             if link < 0 and self.merges is not None:  # right is what the agglomeration says, merged or not
