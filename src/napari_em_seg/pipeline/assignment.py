@@ -103,6 +103,7 @@ def propose(
     *,
     voxel_size_nm: VoxelSize | None = None,
     agreement: Callable[[Hypotheses, Candidates], NDArray[np.float32]] | None = None,
+    only: Callable[[Hypotheses], Hypotheses] | None = None,
     progress: Progress = None,
     cancelled: Callable[[], bool] = lambda: False,
 ) -> Proposals:
@@ -120,6 +121,8 @@ def propose(
         Of the volume.
     agreement
         Gives for each pair of regions how well a propagator's masks agree.
+    only
+        Leaves hypotheses out.
     progress
         Called with steps done and steps in all.
     cancelled
@@ -139,6 +142,7 @@ def propose(
     else:
         hypotheses = level_set_hypotheses(maps.boundary, min_area=recipe.min_area, cancelled=cancelled)
     steps.next()
+    hypotheses = hypotheses if only is None else only(hypotheses)
     candidates = find_candidates(hypotheses, maps.across, recipe.limits, cancelled=cancelled)
     steps.next()
     agreed = None if agreement is None else agreement(hypotheses, candidates)

@@ -51,7 +51,7 @@ class LinkResolver:
             problem = _extended(self._problem, self._hypotheses, state)
             self._resolver, self._added = Resolver(problem), added
         off = {m + k: 0 for k in range(state.n_links) if m + k not in state.links}
-        solution = self._resolver.solve({**state.pins, **off})
+        solution = self._resolver.solve({**state.assignment_pins, **off})
         chosen = solution.chosen[: m + state.n_links]
         outcome = Outcome(chosen, solution.objective, solution.gap, self._scores(chosen))
         self._before = outcome
