@@ -160,7 +160,7 @@ def corrections(
         for name, order in orders.items():
             course = review(
                 h, a, chosen, Reviewer(judged.is_judged & ~judged.is_wrong, judged.is_judged, rate),
-                lambda pins: resolver.solve(pins).chosen[: len(a)], order, most=1500,
+                lambda pins: resolver.solve(pins).chosen[: len(a)], order, most=600,
             )  # fmt: skip
             first = course.errors[0]
             until = [course.verdicts_until(int(first * share)) for share in (0.5, 0.1, 0.0)]

@@ -85,7 +85,7 @@ def test_a_stack_has_the_regions_of_each_slice():
     rng = np.random.default_rng(0)
     labels = np.repeat(np.repeat(rng.integers(1, 9, (3, 6, 6)), 4, 1), 4, 2).astype(np.uint32)
     cuts = nested_cuts(rng, 8, 4)
-    found = section_hypotheses(labels, cuts, [0.2, 0.3, 0.4, 0.5], min_area=1)
+    found = section_hypotheses(labels, cuts, [0.2, 0.3, 0.4, 0.5], min_area=1, max_share=1)
     assert found.n_slices == 3
     assert (np.diff(found.z) >= 0).all()
     for i in range(len(found)):
@@ -96,6 +96,18 @@ def test_a_stack_has_the_regions_of_each_slice():
                                              : region.mask.shape[1]][region.mask]]
         }  # fmt: skip
         assert len(segments) == 1
+
+
+def test_what_fills_the_slice_is_no_hypothesis():
+    labels = np.array([[[1] * 10 + [2] * 10] * 20], np.uint32)
+    cuts = [np.array([0, 1, 2], np.uint32), np.array([0, 1, 1], np.uint32)]
+    found = section_hypotheses(labels, cuts, [0.2, 0.4], min_area=1, max_share=0.6)
+    assert found.area.tolist() == [200, 200]
+    assert section_hypotheses(labels, cuts, [0.2, 0.4], min_area=1, max_share=1).area.tolist() == [
+        400,
+        200,
+        200,
+    ]
 
 
 def test_cuts_and_levels_have_to_fit():

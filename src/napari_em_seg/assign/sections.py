@@ -24,6 +24,7 @@ def section_hypotheses(
     levels: Sequence[float] = LEVELS,
     *,
     min_area: int = 50,
+    max_share: float = 0.25,
     max_depth: int | None = 4,
     progress: Progress = None,
     cancelled: Callable[[], bool] = lambda: False,
@@ -45,6 +46,9 @@ def section_hypotheses(
         What to call them, rising from 0 to 1.
     min_area, max_depth
         As for `pruned`.
+    max_share
+        Larger parts of a slice are no hypotheses: at high levels nearly everything is one segment, and would
+        use up the depth.
     progress
         Called with slices done and slices in all.
     cancelled
@@ -54,12 +58,13 @@ def section_hypotheses(
         raise DataError(f"There are {len(cuts)} cuts for the levels {list(levels)}",
                         "one for each level, which rise", "Cut the tree at every level")  # fmt: skip
     tables = np.stack(cuts)
+    max_area = max(min_area, round(max_share * labels.shape[1] * labels.shape[2]))
 
     def one(z: int) -> SliceRegions | None:
         if cancelled():
             return None
         part = section_regions(np.asarray(labels[z]), tables, levels)
-        return pruned(part, min_area=min_area, max_depth=max_depth)
+        return pruned(part, min_area=min_area, max_area=max_area, max_depth=max_depth)
 
     parts: list[SliceRegions] = []
     with ThreadPoolExecutor(max(1, min(8, os.cpu_count() or 1))) as pool:
