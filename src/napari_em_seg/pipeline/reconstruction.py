@@ -101,7 +101,8 @@ def reconstruct(
     h, a = proposals.hypotheses, proposals.assignments
     n = len(a)
     card = {
-        "name": "a plain rule" if model is None else model.card.get("name", recipe.model), "file": recipe.model,
+        "name": "a plain rule" if model is None else model.card.get("name", recipe.model),
+        "file": None if recipe.model in ("auto", "none") else str(Path(recipe.model).absolute()),
         "source": recipe.source_for(maps), "prices": vars(prices),
     }  # fmt: skip
     rows = np.flatnonzero(solution.chosen[:n])

@@ -37,7 +37,7 @@ class LinkResolver:
         self._problem = make_problem(self._hypotheses, made.assignments, made.costs, made.nothing)
         card = made.model or {}
         prices = Prices(**card.get("prices", {}))
-        model = model_named(str(card.get("file", card.get("name", ""))))
+        model = model_named(str(card.get("file") or card.get("name", "")))
         self._scorer = Scorer(self._hypotheses, made.assignments, made.features, made.costs, prices, model)
         self._added: tuple[object, ...] = ()
         self._resolver = Resolver(self._problem)
