@@ -152,6 +152,11 @@ def corrections(
 
     h, a = proposals.hypotheses, proposals.assignments
     judged = comparison.judge(h, a)
+
+    def of_known(order: Any) -> Any:
+        """Leave for the end what nobody can judge: the truth has no label there."""
+        return lambda chosen, listed: np.where(judged.is_judged[listed], order(chosen, listed), np.inf)
+
     figure = Figure(figsize=(5, 3.5), layout="constrained")
     axes = figure.subplots()
     heads = ("verdicts to halve", "to a tenth", "to none", "left")
@@ -160,7 +165,7 @@ def corrections(
         for name, order in orders.items():
             course = review(
                 h, a, chosen, Reviewer(judged.is_judged & ~judged.is_wrong, judged.is_judged, rate),
-                lambda pins: resolver.solve(pins).chosen[: len(a)], order, most=600,
+                lambda pins: resolver.solve(pins).chosen[: len(a)], of_known(order), most=600,
             )  # fmt: skip
             first = course.errors[0]
             until = [course.verdicts_until(int(first * share)) for share in (0.5, 0.1, 0.0)]
@@ -183,6 +188,7 @@ def main() -> None:
     parser.add_argument("--model", default="auto", help="file of the assignment model; else the bundled one")
     parser.add_argument("--views", type=int, default=4)
     parser.add_argument("--cache", type=Path, help="a folder that keeps predictions")
+    parser.add_argument("--no-routes", action="store_true", help="leave the other routes out")
     parser.add_argument("--no-review", action="store_true", help="leave the simulated reviews out")
     arguments = parser.parse_args()
     path = DATA / "ac4_z63-99.h5"
@@ -205,7 +211,8 @@ def main() -> None:
     maps, truth = validation
     print(f"{'route':34} {'at':>6} {'Rand':>8} {'VI split':>8} {'VI merge':>8} inter FN, FP  intra FN, FP"
           f"   inter  seconds")  # fmt: skip
-    watersheds(tuning, validation)
+    if not arguments.no_routes:
+        watersheds(tuning, validation)
     recipe = AssignRecipe(model=arguments.model)
     model = load_model(recipe, maps, SIZE)
     tuned = propose(raw[TUNING], tuning[0], recipe, voxel_size_nm=SIZE)

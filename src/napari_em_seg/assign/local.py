@@ -5,7 +5,7 @@ from collections.abc import Mapping
 
 from napari_em_seg.assign._regions import NoAnswer, Regions
 from napari_em_seg.assign.problem import Problem
-from napari_em_seg.assign.solver import Cancelled, Pins, Solution, clash, close_gap, relax, solved
+from napari_em_seg.assign.solver import Cancelled, Pins, Solution, clash, close_gap, refuse_odd, relax, solved
 
 __all__ = ["Resolver"]
 
@@ -55,6 +55,7 @@ class Resolver:
 
     def pin(self, changes: Mapping[int, int]) -> Solution:
         """Set some pins, or take them back (−1), and return the new answer; nothing changes if they clash."""
+        refuse_odd(self._regions.problem, {v: max(value, 0) for v, value in changes.items()})
         trial, pins = self._regions.copy(), dict(self.pins)
         for variable, value in changes.items():
             if value < 0:

@@ -137,11 +137,11 @@ def review(
 ) -> Review:
     """Let a reviewer go through the list, the first open link at each time, until no errors are left.
 
-    A right link is accepted, which pins it to 1. A wrong one is pinned to 0, and if among the right assignments
-    some conflict with it, one is pinned to 1 in its place: the one that shares most regions with it, then the
-    cheapest; should earlier pins forbid that, none is. A right one rejected by mistake is pinned to 0. After each
-    correction the program is solved again, and the list is what is chosen then. A link on which there was a
-    verdict does not come up again, nor does one at the border of the volume ever.
+    A right link is accepted, which pins it to 1. A wrong one is pinned to 0, and if among the right ones some
+    conflict with it, one is pinned to 1 in its place: the one that shares most regions with it, then the
+    cheapest; should earlier pins forbid that, none is. A right one rejected by mistake is pinned to 0. After
+    each correction the program is solved again, and the list is what is chosen then. A link on which there was
+    a verdict does not come up again, nor does one at the border of the volume ever.
 
     Parameters
     ----------

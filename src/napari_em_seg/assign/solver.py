@@ -13,7 +13,17 @@ from napari_em_seg.assign._regions import Matrix, NoAnswer, Regions
 from napari_em_seg.assign.problem import Problem
 from napari_em_seg.errors import DataError, EmSegError
 
-__all__ = ["InfeasiblePinsError", "Pins", "Solution", "clash", "close_gap", "relax", "solve", "solved"]
+__all__ = [
+    "InfeasiblePinsError",
+    "Pins",
+    "Solution",
+    "clash",
+    "close_gap",
+    "refuse_odd",
+    "relax",
+    "solve",
+    "solved",
+]
 
 Pins = Mapping[int, int]
 """Variables that have to be 1, or 0."""
@@ -110,9 +120,11 @@ def solve(
     InfeasiblePinsError
         The pins clash.
     """
-    if gap < 0 or not time_limit > 0:
+    if not gap >= 0 or not time_limit > 0:
         raise DataError(f"The gap is {gap} and the time limit {time_limit}",
                         "a gap from 0 on, and some seconds", "Use the defaults")  # fmt: skip
+    _pulp.refuse_unknown(solver)
+    refuse_odd(problem, pins or {})
     regions, relaxed, n_fractional = relax(problem, time_limit=time_limit, cancelled=cancelled)
     if solver != "highs":
         begun = time.perf_counter()
@@ -129,6 +141,15 @@ def solve(
     except NoAnswer as error:
         raise clash(regions, dict(pins or {})) from error
     return solved(regions, n_fractional, {"relaxed": relaxed, "whole": time.perf_counter() - begun})
+
+
+def refuse_odd(problem: Problem, pins: Pins) -> None:
+    """Refuse pins of variables that are not there, or to what they cannot be."""
+    n = len(problem.costs)
+    odd = [(v, value) for v, value in pins.items() if not 0 <= v < n or value not in (0, 1)]
+    if odd:
+        raise DataError(f"There is a pin of variable {odd[0][0]} to {odd[0][1]}",
+                        f"variables from 0 to {n - 1}, to 0 or 1", "Look at the list of links")  # fmt: skip
 
 
 def close_gap(

@@ -1,7 +1,9 @@
 """napari-em-seg predict, models: from an image to a boundary map or affinities, and by what."""
 
 import json
+from collections.abc import Mapping
 from dataclasses import asdict
+from pathlib import Path
 from typing import Annotated, Literal
 
 import typer
@@ -120,14 +122,39 @@ def models(
     if networks:
         _print_networks(as_json)
         return
-    found = pipeline.models()
+    found, forests = pipeline.models(), pipeline.forests()
     if as_json:
-        typer.echo(json.dumps([_as_json(info) for info in found], indent=1, ensure_ascii=False))
+        listed = [*map(_as_json, found), *map(_forest_json, forests)]
+        typer.echo(json.dumps(listed, indent=1, ensure_ascii=False))
         return
     if not found:
         typer.echo("There are no trained models. Train one: napari-em-seg train boundary")
     for info in found:
         typer.echo(_model_text(info))
+    for forest in forests:
+        typer.echo(_forest_text(_forest_json(forest)))
+
+
+def _forest_json(forest: pipeline.ForestInfo) -> dict[str, object]:
+    card = forest.card
+    return {
+        "path": str(forest.path), "origin": "bundled", "name": card.get("name", forest.path.stem),
+        "task": forest.task,
+        "voxel_size_nm": card.get("voxel_size_nm", card.get("voxel_size")), "data": card.get("data"),
+        "licence": card.get("licence"), "command": card.get("command"), "seed": card.get("seed"),
+    }  # fmt: skip
+
+
+def _forest_text(card: Mapping[str, object]) -> str:
+    data, path = card["data"], Path(str(card["path"]))
+    lines = {
+        "predicts": f"{card['task']} (a forest)",
+        "data": "; ".join(data) if isinstance(data, list) else str(data),
+        "licence": card["licence"],
+        "made by": card["command"],
+        "file": f"{path} ({path.stat().st_size / 2**20:.1f} MiB, {card['origin']})",
+    }
+    return "\n".join([str(card["name"]), *(f"  {name:11} {value}" for name, value in lines.items())])
 
 
 def _as_json(info: pipeline.ModelInfo) -> dict[str, object]:

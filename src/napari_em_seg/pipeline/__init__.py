@@ -13,7 +13,15 @@ from napari_em_seg.pipeline.assignment import AssignRecipe, Proposals, propose
 from napari_em_seg.pipeline.assignment_training import TruthPart, train_assignment
 from napari_em_seg.pipeline.blocks import Blocks, Cancelled
 from napari_em_seg.pipeline.evidence import PredictedMaps, open_maps
-from napari_em_seg.pipeline.models import Choice, ModelInfo, architectures, choose_model, models
+from napari_em_seg.pipeline.models import (
+    Choice,
+    ForestInfo,
+    ModelInfo,
+    architectures,
+    choose_model,
+    forests,
+    models,
+)
 from napari_em_seg.pipeline.prediction import (
     Prediction,
     misaligned_slices,
@@ -57,6 +65,7 @@ __all__ = [
     "BoundaryRecipe",
     "Cancelled",
     "Choice",
+    "ForestInfo",
     "LabelledPart",
     "Limits",
     "ModelInfo",
@@ -77,6 +86,7 @@ __all__ = [
     "describe",
     "export_graph",
     "export_labels",
+    "forests",
     "misaligned_slices",
     "models",
     "open_affinities",

@@ -2,16 +2,22 @@
 
 import logging
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from importlib.resources import files as package
+from pathlib import Path
+from typing import Any
 
+from napari_em_seg.assign.model import AssignmentModel
 from napari_em_seg.errors import DataError, EmSegError, SourceNotFoundError
 from napari_em_seg.predict.registry import ARCHITECTURES, Architecture, Figures
 from napari_em_seg.predict.registry import describe as describe_architecture
 from napari_em_seg.predict.weights import ModelFile, find_models
+from napari_em_seg.segment.forests import bundled_folder
+from napari_em_seg.segment.learned import Forest
 from napari_em_seg.volume import Volume, VoxelSize
 
-__all__ = ["Choice", "ModelInfo", "architectures", "choose_model", "models"]
+__all__ = ["Choice", "ForestInfo", "ModelInfo", "architectures", "choose_model", "forests", "models"]
 
 _log = logging.getLogger(__name__)
 _FAR = 1.4  # voxels that much larger or smaller than those in training are worth a warning
@@ -48,6 +54,27 @@ def models() -> list[ModelInfo]:
             continue
         found.append(ModelInfo(file, figures))
     return found
+
+
+@dataclass(frozen=True)
+class ForestInfo:
+    """A trained forest that comes along: for ``agglomeration`` or ``assignment``, and its card."""
+
+    path: Path
+    task: str
+    card: Mapping[str, Any]
+
+
+def forests() -> list[ForestInfo]:
+    """List the forests that come with the package."""
+    found = [
+        ForestInfo(path, "agglomeration", Forest.load(path).card)
+        for path in sorted(bundled_folder().glob("*.npz"))
+    ]
+    folder = Path(str(package("napari_em_seg.assign") / "bundled"))
+    return found + [
+        ForestInfo(path, "assignment", AssignmentModel.load(path).card) for path in sorted(folder.glob("*.npz"))
+    ]
 
 
 def architectures() -> list[tuple[Architecture, Figures]]:

@@ -12,8 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from napari_em_seg.errors import EmSegError, FormatError
-from napari_em_seg.io._atomic import atomic
 from napari_em_seg.io._array_file import damaged, load_arrays, save_arrays
+from napari_em_seg.io._atomic import atomic
 from napari_em_seg.segment._stitch import Block
 from napari_em_seg.volume import ArrayLike
 

@@ -9,8 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from napari_em_seg.errors import DataError, FormatError
-from napari_em_seg.segment import _agglomerate_kernels as kernels
 from napari_em_seg.io._array_file import damaged, load_arrays, save_arrays
+from napari_em_seg.segment import _agglomerate_kernels as kernels
 from napari_em_seg.segment.features import FEATURES
 
 __all__ = ["Forest"]

@@ -13,8 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from napari_em_seg.errors import DataError
-from napari_em_seg.segment import _table_kernels as kernels
 from napari_em_seg.io._array_file import damaged, load_arrays, save_arrays
+from napari_em_seg.segment import _table_kernels as kernels
 
 __all__ = ["MergeTree"]
 
