@@ -133,6 +133,16 @@ def test_of_regions_alive_within_one_another_the_larger_one_is_taken():
     assert flat.nodes.tolist() == [[[0, 0, 0]]]
 
 
+def test_a_region_is_there_from_its_birth_on_and_gone_at_its_death():
+    one = np.full(1, -1, np.int32)
+    hypotheses = joined([SliceRegions(np.zeros((1, 2), np.int32), one, np.full(1, 0.25, np.float32),
+                                      np.full(1, 0.5, np.float32))])  # fmt: skip
+    comparison = compare(hypotheses, np.ones((1, 1, 2), int), SectionRules(min_area=1))
+    levels = {0.2: 0, 0.25: 1, 0.45: 1, 0.5: 0}
+    assert {level: len(single_level(hypotheses, level)) for level in levels} == levels
+    assert best_level(hypotheses, comparison, levels) == (0.25, {level: 1 - n for level, n in levels.items()})
+
+
 def as_labels(flat: Hypotheses):
     return np.where(flat.nodes >= 0, flat.nodes + 1, 0)
 

@@ -202,6 +202,18 @@ def test_what_is_no_assignment_is_found(kind, sources, targets, message):
         check_forest(hypotheses, bad, np.ones(1, bool))
 
 
+def test_a_region_used_twice_is_found():
+    part = SliceRegions(np.zeros((2, 2), np.int32), np.full(1, -1, np.int32), np.zeros(1, np.float32),
+                        np.ones(1, np.float32))  # fmt: skip
+    hypotheses = joined([part, part])
+    once = find_candidates(hypotheses).assignments
+    once = once[np.array([m for m in range(len(once)) if 0 in once.sources[m] or 0 in once.targets[m]])]
+    once = once[once.kind != 0]
+    check_forest(hypotheses, once, np.ones(2, bool))
+    with pytest.raises(DataError, match="Hypothesis 0 comes from 2 assignments and goes into 2"):
+        check_forest(hypotheses, once[np.array([0, 1, 0, 1])], np.ones(4, bool))
+
+
 def test_variables_that_are_no_assignments_have_to_be_left_out():
     hypotheses, assignments, chosen = solved(0)
     for wrong in (np.append(chosen, True), chosen.astype(float)):

@@ -110,6 +110,12 @@ def test_what_fills_the_slice_is_no_hypothesis():
     ]
 
 
+def test_half_a_small_slice_may_be_one_cell():
+    labels = np.array([[[1] * 10 + [2] * 6 + [3] * 4] * 20], np.uint32)
+    cuts = [np.arange(4, dtype=np.uint32), np.array([0, 1, 1, 3], np.uint32)]
+    assert section_hypotheses(labels, cuts, [0.2, 0.4], min_area=1).area.tolist() == [200, 120, 80]
+
+
 def test_cuts_and_levels_have_to_fit():
     with pytest.raises(DataError, match="one for each level"):
         section_hypotheses(np.ones((1, 4, 4), np.uint32), [np.zeros(2, np.uint32)], [0.1, 0.2])

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy.optimize import Bounds, LinearConstraint, milp
 
-from napari_em_seg.assign.assignments import APPEARANCE
+from napari_em_seg.assign.assignments import CONTINUATION
 from napari_em_seg.assign.candidates import Limits, find_candidates
 from napari_em_seg.assign.costs import is_at_border
 from napari_em_seg.assign.hypotheses import SliceRegions, joined
@@ -227,21 +227,56 @@ def test_where_the_alternative_clashes_the_link_is_only_rejected():
     assert course.n_refused == 0
 
 
+def rivals_of_a_wrong_one(small):
+    """A wrong link that is chosen, and continuations that come from the same region as it."""
+    wrong = np.flatnonzero(small.solved({}) & ~small.is_right & (small.assignments.kind == CONTINUATION))[0]
+    source = small.assignments.sources[:, 0] == small.assignments.sources[wrong, 0]
+    rivals = source & (small.assignments.kind == CONTINUATION)
+    rivals[wrong] = False
+    return int(wrong), np.flatnonzero(rivals)
+
+
+def only(small, rows):
+    """Reviews of one verdict, by one to whom only some assignments are right."""
+    right = np.zeros_like(small.is_right)
+    right[rows] = True
+    return lambda first, **more: small.reviewed(
+        by_score(np.where(np.arange(len(right)) == first, 0.0, 1.0)),
+        Reviewer(right, error_rate=more.pop("error_rate", 0.0)), most=1, **more,
+    )  # fmt: skip
+
+
 def test_the_cheaper_one_of_two_alternatives_is_taken():
     small = Small(0)
-    wrong = np.flatnonzero(small.solved({}) & ~small.is_right & (small.assignments.kind < APPEARANCE))[0]
-    source = small.assignments.sources[:, 0] == small.assignments.sources[wrong, 0]
-    rivals = np.flatnonzero(source & (small.assignments.kind == 0) & (np.arange(len(source)) != wrong))[:2]
-    assert len(rivals) == 2
-    right = np.zeros_like(small.is_right)
-    right[rivals] = True
-    for cheap in rivals:
-        costs = np.ones(len(right))
+    wrong, rivals = rivals_of_a_wrong_one(small)
+    for cheap in rivals[:2]:
+        costs = np.ones(len(small.assignments))
         costs[cheap] = 0.5
-        course = small.reviewed(by_score(np.where(np.arange(len(right)) == wrong, 0.0, 1.0)), Reviewer(right),
-                                costs=costs, most=1)  # fmt: skip
-        assert course.links.tolist() == [wrong]
-        assert small.calls[-1] == {int(wrong): 0, int(cheap): 1}
+        assert only(small, rivals[:2])(wrong, costs=costs).links.tolist() == [wrong]
+        assert small.calls[-1] == {wrong: 0, int(cheap): 1}
+
+
+def test_an_alternative_that_shares_regions_comes_before_a_cheaper_one_that_shares_none():
+    small = Small(0)
+    wrong, rivals = rivals_of_a_wrong_one(small)
+    i = int(small.assignments.sources[wrong, 0])
+    members = small.assignments.sources
+    is_far = (small.assignments.kind == CONTINUATION) & (
+        small.assignments.targets[:, 0] != small.assignments.targets[wrong, 0]
+    )
+    far = [m for m in np.flatnonzero(is_far)
+           if members[m, 0] != i and small.hypotheses.is_conflict(int(members[m, 0]), i)]  # fmt: skip
+    costs = np.ones(len(small.assignments))
+    costs[far] = 0.1
+    only(small, [far[0], rivals[0]])(wrong, costs=costs)
+    assert small.calls[0] == {wrong: 0, int(rivals[0]): 1}
+
+
+def test_what_is_rejected_by_mistake_gets_no_alternative():
+    small = Small(0)
+    wrong, rivals = rivals_of_a_wrong_one(small)
+    only(small, [wrong, *rivals])(wrong, error_rate=1.0)
+    assert small.calls == [{wrong: 0}]
 
 
 def test_sizes_are_those_of_all_regions_involved():

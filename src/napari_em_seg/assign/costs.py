@@ -129,15 +129,20 @@ def segmentation_costs(hypotheses: Hypotheses, boundary: ArrayLike, smoothness: 
 def untrained_probability(features: NDArray[np.float32]) -> Column:
     """Return a plain guess where no forest fits: what overlaps well, and holds together, goes on.
 
-    The overlap of both sides, raised by evidence and by stability; of ends, what the best rival leaves over.
-    It ranks as one would by eye, and gives the first click a usable answer; a trained forest is far better.
+    The overlap of both sides, raised by evidence that they are one (of two partners the lesser one) and by
+    stability, and lowered where a region holds together only at a level above a half, as do those that consist
+    of several cells; of ends, what the best rival leaves over. It ranks as one would by eye, and gives the
+    first click a usable answer; a trained forest is far better.
     """
     column = {name: features[:, i].astype(np.float64) for i, name in enumerate(FEATURES)}
     overlap = np.maximum(column["overlap"], 0)
     partner = np.where(column["overlap_partner"] >= 0, np.minimum(column["overlap_partner"] * 1.5, 1) * 0.8, 1)
-    evidence = np.where(column["evidence"] >= 0, 0.5 + column["evidence"] / 2, 0.5)
+    across = np.where(column["evidence_partner"] >= 0, column["evidence_partner"], column["evidence"])
+    evidence = np.where(across >= 0, 0.1 + 0.9 * across, 0.5)
     stable = 0.5 + np.clip(column["stability"], 0, 0.5)
-    linked = overlap * partner * evidence * stable
+    whole = np.clip(2 - 2 * column["birth"], 0.02, 1)
+    linked = overlap * partner * evidence
     rival = np.maximum(column["rival_source"], column["rival_target"])
+    ends = 0.5 * (1 - np.clip(rival, 0, 1)) ** 2
     is_end = column["overlap"] == DUMMY
-    return np.clip(np.where(is_end, 0.5 * (1 - np.clip(rival, 0, 1)) ** 2 * stable, linked), _LEAST, 1 - _LEAST)
+    return np.clip(np.where(is_end, ends, linked) * stable * whole, _LEAST, 1 - _LEAST)

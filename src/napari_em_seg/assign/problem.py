@@ -10,7 +10,7 @@ from napari_em_seg.assign.assignments import Assignments
 from napari_em_seg.assign.hypotheses import Hypotheses
 from napari_em_seg.errors import DataError
 
-__all__ = ["Problem", "make_problem"]
+__all__ = ["Problem", "leaf_paths", "make_problem"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -76,7 +76,7 @@ def make_problem(
                             "Look for odd values in the features")  # fmt: skip
     incoming = _incidence(assignments.targets, len(hypotheses))
     outgoing = _incidence(assignments.sources, len(hypotheses))
-    paths = _paths(hypotheses, leaves)
+    paths = leaf_paths(hypotheses)
     matrix = sparse.block_array([
         [paths @ incoming, sparse.eye_array(len(leaves))], [incoming - outgoing, None],
     ], format="csr")  # fmt: skip
@@ -91,9 +91,10 @@ def _incidence(involved: NDArray[np.int32], n: int) -> sparse.csr_array:
     return sparse.csr_array((np.ones(len(rows)), (rows, columns)), shape=(n, len(involved)))
 
 
-def _paths(hypotheses: Hypotheses, leaves: NDArray[np.intp]) -> sparse.csr_array:
+def leaf_paths(hypotheses: Hypotheses) -> sparse.csr_array:
     """Return a matrix that has a one where a hypothesis (column) is on the path of a leaf (row)."""
-    rows, columns = [], []
+    leaves = np.flatnonzero(hypotheses.is_leaf)
+    rows, columns = [np.zeros(0, np.int64)], [np.zeros(0, np.int32)]
     row, node = np.arange(len(leaves)), leaves.astype(np.int32)
     while len(row):
         rows.append(row)

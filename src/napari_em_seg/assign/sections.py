@@ -48,7 +48,8 @@ def section_hypotheses(
         As for `pruned`.
     max_share
         Larger parts of a slice are no hypotheses: at high levels nearly everything is one segment, and would
-        use up the depth.
+        use up the depth. In a small slice a single cell may well be larger, so that 100,000 pixels are never
+        too much, unless they are more than 0.6 of it.
     progress
         Called with slices done and slices in all.
     cancelled
@@ -58,7 +59,8 @@ def section_hypotheses(
         raise DataError(f"There are {len(cuts)} cuts for the levels {list(levels)}",
                         "one for each level, which rise", "Cut the tree at every level")  # fmt: skip
     tables = np.stack(cuts)
-    max_area = max(min_area, round(max_share * labels.shape[1] * labels.shape[2]))
+    n_pixels = labels.shape[1] * labels.shape[2]
+    max_area = round(max(max_share * n_pixels, min(0.6 * n_pixels, 100_000), min_area))
 
     def one(z: int) -> SliceRegions | None:
         if cancelled():

@@ -88,6 +88,8 @@ def links(
     """List links, the most doubtful first."""
     if kind is not None and kind not in KINDS:
         raise DataError(f"The kind is {kind!r}", f"one of {', '.join(KINDS)}", "Choose one of these")
+    if top < 0:
+        raise DataError(f"--top is {top}", "a number from 0 on", "Give 0 for all links")
     with Session(session, mode="read") as opened:
         listed = opened.links().sorted_by(order)
     kinds = None if kind is None else [KINDS.index(kind)]

@@ -27,7 +27,7 @@ from napari_em_seg.segment.merge_tree import MergeTree
 from napari_em_seg.volume import ArrayLike, Progress, VoxelSize
 
 __all__ = [
-    "SUPERVOXELS", "USUAL", "AssignRecipe", "Proposals", "Source", "bundled_models", "load_model",
+    "SUPERVOXELS", "USUAL", "AssignRecipe", "Proposals", "Source", "Steps", "bundled_models", "load_model",
     "model_named", "probabilities", "program", "propose",
 ]  # fmt: skip
 
@@ -131,23 +131,23 @@ def propose(
     if tuple(raw.shape) != maps.shape:
         raise DataError(f"The image is {tuple(raw.shape)} and the prediction {maps.shape} (z, y, x)",
                         "a prediction of the same slices", "Predict this image")  # fmt: skip
-    steps = _Steps(progress, cancelled, 4)
+    steps = Steps(progress, cancelled, 4)
     labels, tree, cuts = None, None, []
     if maps.is_affinity or recipe.source_for(maps) == "sections":
         labels, tree = _agglomerated(maps, recipe, voxel_size_nm)
         cuts = [tree.cut(level) for level in LEVELS]
     steps.next()
     if recipe.source_for(maps) == "sections" and labels is not None:
-        hypotheses = section_hypotheses(labels, cuts, min_area=recipe.min_area, cancelled=cancelled)
+        hypotheses = section_hypotheses(labels, cuts, min_area=recipe.min_area, cancelled=steps.go_on)
     else:
-        hypotheses = level_set_hypotheses(maps.boundary, min_area=recipe.min_area, cancelled=cancelled)
+        hypotheses = level_set_hypotheses(maps.boundary, min_area=recipe.min_area, cancelled=steps.go_on)
     steps.next()
     hypotheses = hypotheses if only is None else only(hypotheses)
-    candidates = find_candidates(hypotheses, maps.across, recipe.limits, cancelled=cancelled)
+    candidates = find_candidates(hypotheses, maps.across, recipe.limits, cancelled=steps.go_on)
     steps.next()
     agreed = None if agreement is None else agreement(hypotheses, candidates)
     evidence = Evidence(raw, maps.boundary, maps.across, cuts, LEVELS if cuts else (), labels, agreed)
-    features = assignment_features(hypotheses, candidates, evidence, cancelled=cancelled)
+    features = assignment_features(hypotheses, candidates, evidence, cancelled=steps.go_on)
     steps.next()
     return Proposals(hypotheses, candidates, features, labels, tree)
 
@@ -221,15 +221,21 @@ def _distance(known: object, wanted: VoxelSize) -> float:
     return float(sum(abs(np.log(a / b)) for a, b in zip(known, wanted, strict=True)))
 
 
-class _Steps:
+class Steps:
     """Counts steps done, and asks whether to go on."""
 
     def __init__(self, progress: Progress, cancelled: Callable[[], bool], n: int) -> None:
         self._progress, self._cancelled, self._n, self._done = progress, cancelled, n, 0
 
-    def next(self) -> None:
-        self._done += 1
+    def go_on(self) -> bool:
+        """Say no to the question whether to stop; if it is yes, what asks is left at once."""
         if self._cancelled():
             raise Cancelled("The work was cancelled")
+        return False
+
+    def next(self) -> None:
+        """Count one more step."""
+        self._done += 1
+        self.go_on()
         if self._progress is not None:
             self._progress(self._done, self._n)

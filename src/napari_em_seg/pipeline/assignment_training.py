@@ -22,7 +22,7 @@ from napari_em_seg.assign.truth import true_ids, truth_costs
 from napari_em_seg.errors import DataError, TargetExistsError
 from napari_em_seg.forest import Forest, fit_forest
 from napari_em_seg.metrics import contingency, evaluate
-from napari_em_seg.pipeline.assignment import USUAL, AssignRecipe, Proposals, program, propose
+from napari_em_seg.pipeline.assignment import USUAL, AssignRecipe, Proposals, Steps, program, propose
 from napari_em_seg.pipeline.evidence import PredictedMaps
 from napari_em_seg.volume import ArrayLike, Progress, VoxelSize
 
@@ -89,29 +89,28 @@ def train_assignment(
         raise TargetExistsError(f"{out} exists", "a new file", "Choose another name, or say --overwrite")
     if not parts:
         raise DataError("There is no volume", "at least one with its truth", "Give --data")
-    cases, n_steps = [], 2 * len(parts) + 2
-    for part in parts:
-        proposals = propose(part.raw, part.maps, recipe, voxel_size_nm=part.voxel_size_nm, cancelled=cancelled)
-        truth = connected(part.truth)
-        cases.append(_Case(proposals, truth, right_assignments(proposals, truth)))
-        _tell(progress, len(cases), n_steps)
+    cases, steps = [], Steps(progress, cancelled, 2 * len(parts) + 2)
+    for number, part in enumerate(parts):
+        cases.append(_case(part, recipe, number, cancelled))
+        steps.next()
     unseen = []
     for case in cases:
         unseen.append(_unseen(case, cases, seed))
-        _tell(progress, len(cases) + len(unseen), n_steps)
+        steps.next()
     best = prices or min(
         PRICES, key=lambda p: sum(_badness(c, u, p) for c, u in zip(cases, unseen, strict=True))
     )
     errors = _train_errors(cases, unseen, best, seed)
-    _tell(progress, n_steps - 1, n_steps)
+    steps.next()
     costs = train_costs([case.samples() for case in cases], seed=seed)
     about = {
         **(card or {}), "source": recipe.source_for(parts[0].maps), "voxel_size_nm": parts[0].voxel_size_nm,
         "seed": seed, "n_right": costs.card["n_right"], "min_area": recipe.min_area,
     }  # fmt: skip
     model = AssignmentModel(costs, errors, best, about)
+    steps.go_on()
     model.save(out, overwrite=overwrite)
-    _tell(progress, n_steps, n_steps)
+    steps.next()
     return model
 
 
@@ -150,6 +149,22 @@ class _Case:
         z = np.where(a.sources[:, 0] >= 0, h.z[a.sources[:, 0]], h.z[a.targets[:, 0]] - 1)
         is_first = z < h.n_slices // 2
         return is_first, ~is_first
+
+
+def _case(part: TruthPart, recipe: AssignRecipe, number: int, cancelled: Callable[[], bool]) -> _Case:
+    """Return what can be learned from a volume; one of which nothing can be is an error."""
+    if part.truth.shape != part.maps.shape:
+        raise DataError(f"The truth of volume {number + 1} is {part.truth.shape} and the prediction "
+                        f"{part.maps.shape} (z, y, x)", "both of the same slices",
+                        "Say which slices A:B of the labels were predicted")  # fmt: skip
+    proposals = propose(part.raw, part.maps, recipe, voxel_size_nm=part.voxel_size_nm, cancelled=cancelled)
+    truth = connected(part.truth)
+    right = right_assignments(proposals, truth)
+    if not right.any():
+        raise DataError(f"No section in volume {number + 1} is like one of its truth",
+                        "labels of the objects in this image",
+                        "Look at image, maps and labels together")  # fmt: skip
+    return _Case(proposals, truth, right)
 
 
 def _unseen(case: _Case, cases: Sequence[_Case], seed: int) -> Column:
@@ -191,8 +206,3 @@ def _train_errors(cases: Sequence[_Case], unseen: Sequence[Column], prices: Pric
     if not is_wrong.any() or is_wrong.all():
         return None
     return fit_forest(LINK_FEATURES, np.concatenate(rows), is_wrong, seed=seed, n_trees=200, depth=12, least=5)
-
-
-def _tell(progress: Progress, done: int, total: int) -> None:
-    if progress is not None:
-        progress(done, total)

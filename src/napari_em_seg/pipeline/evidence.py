@@ -1,5 +1,6 @@
 """What a prediction says about boundaries and across slices, whether it is a boundary map or affinities."""
 
+import operator
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -36,11 +37,16 @@ class Planes:
     def __getitem__(self, key: Any) -> Any:
         """Compute one slice, several, or a part of them."""
         z, *rest = key if isinstance(key, tuple) else (key,)
+        if z is Ellipsis:
+            z, rest = slice(None), [Ellipsis, *rest]
         if isinstance(z, slice):
             planes = [self.plane(i) for i in range(*z.indices(self.shape[0]))]
             found = np.stack(planes) if planes else np.zeros((0, *self.shape[1:]), np.float32)
             return found[(slice(None), *rest)]
-        return self.plane(int(z))[tuple(rest)]
+        n = self.shape[0]
+        if not -n <= operator.index(z) < n:
+            raise IndexError(f"slice {z} of {n}")
+        return self.plane(operator.index(z) % n)[tuple(rest)]
 
 
 @dataclass(frozen=True, eq=False)
@@ -109,13 +115,18 @@ def open_maps(source: str) -> tuple[PredictedMaps, VoxelSize | None]:
     """Open a boundary map, or a container with the affinities that `predict` wrote; and their voxel size."""
     if _has_affinities(source):
         maps = open_affinities(source)
+        _refuse_type(maps.dtype, f"The affinities in {source} are", "1 = one object")
         return PredictedMaps(maps), maps.voxel_size_nm
     volume = io.open_volume(source, "image")
-    if volume.dtype not in (np.dtype(np.uint8), np.dtype(np.float32), np.dtype(np.float64)):
-        raise DataError(f"The boundary map {volume.name} is {volume.dtype}",
-                        "uint8 from 0 to 255, or floats from 0 to 1, 1 = boundary",
-                        "Give what `predict` wrote, or convert it")  # fmt: skip
+    _refuse_type(volume.dtype, f"The boundary map {volume.name} is", "1 = boundary")
     return PredictedMaps(volume), volume.voxel_size_nm
+
+
+def _refuse_type(dtype: np.dtype[Any], what: str, meaning: str) -> None:
+    """Refuse numbers of which nobody knows what stands for 1."""
+    if dtype not in (np.dtype(np.uint8), np.dtype(np.float32), np.dtype(np.float64)):
+        raise DataError(f"{what} {dtype}", f"uint8 from 0 to 255, or floats from 0 to 1, {meaning}",
+                        "Give what `predict` wrote, or convert it")  # fmt: skip
 
 
 def _has_affinities(source: str) -> bool:

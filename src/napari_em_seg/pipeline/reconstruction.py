@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from napari_em_seg import io
+from napari_em_seg.assign._pulp import refuse_unknown
 from napari_em_seg.assign.assignments import APPEARANCE, Assignments
 from napari_em_seg.assign.costs import Prices
 from napari_em_seg.assign.features import FEATURES
@@ -19,7 +20,7 @@ from napari_em_seg.assign.result import label_volume, objects
 from napari_em_seg.assign.result_files import to_graph, write_graphml, write_json
 from napari_em_seg.assign.solver import solve
 from napari_em_seg.errors import DataError, TargetExistsError
-from napari_em_seg.pipeline.assignment import AssignRecipe, load_model, probabilities, program, propose
+from napari_em_seg.pipeline.assignment import AssignRecipe, Steps, load_model, probabilities, program, propose
 from napari_em_seg.pipeline.evidence import PredictedMaps, open_maps
 from napari_em_seg.pipeline.resolver import LinkResolver, Scorer, with_added
 from napari_em_seg.review import Outcome, Reconstruction, Session, create_session
@@ -55,11 +56,12 @@ def assign_to_session(
     progress: Progress = None,
     cancelled: Callable[[], bool] = lambda: False,
 ) -> Assigned:
-    """Make a session from an image and what was predicted of it."""
+    """Make a session from an image and what was predicted of it; who cancels gets `Cancelled`, and none."""
     if not out.endswith(".emseg"):
         raise DataError(f"The session is to be {out}", "a name that ends in .emseg", "Choose such a name")
     if Path(out).exists() and not overwrite:
         raise TargetExistsError(f"{out} exists", "a new session", "Choose another name, or say --overwrite")
+    _refuse_odd(solver, gap, time_limit)
     image = io.open_volume(raw, "image")
     predicted, size = open_maps(maps)
     made = reconstruct(
@@ -87,6 +89,8 @@ def reconstruct(
     cancelled: Callable[[], bool] = lambda: False,
 ) -> Reconstruction:
     """Propose, price, solve and score."""
+    _refuse_odd(solver, gap, time_limit)
+    steps = Steps(None if progress is None else lambda done, _: progress(4 + done, 6), cancelled, 2)
     model = load_model(recipe, maps, voxel_size_nm)
     proposals = propose(
         raw, maps, recipe, voxel_size_nm=voxel_size_nm, progress=_part(progress, 0, 4, 6), cancelled=cancelled
@@ -95,9 +99,10 @@ def reconstruct(
     problem = program(proposals, probabilities(proposals, model), prices)
     resolver = Resolver(problem, gap=gap, time_limit=time_limit, cancelled=cancelled)
     if solver != "highs":
+        steps.go_on()
         resolver.adopt(solve(problem, solver=solver, gap=gap, time_limit=time_limit))
+    steps.next()
     solution = resolver.solution
-    _tell(progress, 5, 6)
     h, a = proposals.hypotheses, proposals.assignments
     n = len(a)
     card = {
@@ -110,7 +115,7 @@ def reconstruct(
     scorer = Scorer(h, a, proposals.features, problem.costs[:n], prices, model)
     scores = scorer.scores(solution.chosen[:n], found.value, found.alternative)
     outcome = Outcome(solution.chosen[:n], solution.objective, solution.gap, scores)
-    _tell(progress, 6, 6)
+    steps.next()
     return Reconstruction(
         h.nodes, h.z, h.parent, h.last, h.birth, h.death, a.kind, a.sources, a.targets, proposals.features,
         problem.costs[:n], problem.costs[n:], outcome, FEATURES, 0, card,
@@ -153,9 +158,8 @@ def export_graph(session: Session, out: Path, *, overwrite: bool = False) -> Non
 
 def _as_it_is(session: Session) -> tuple[Hypotheses, Assignments, NDArray[np.bool_]]:
     """Return what a session has come to, with what was made by hand."""
-    made, state = session.reconstruction, session.state
-    h, a = with_added(made.hypotheses(), made.assignments, state)
-    return h, a, session.outcome.chosen
+    made, chosen = session.reconstruction, session.outcome.chosen
+    return *with_added(made.hypotheses(), made.assignments, session.state, chosen), chosen
 
 
 def _part(progress: Progress, done: int, n: int, total: int) -> Progress:
@@ -165,6 +169,9 @@ def _part(progress: Progress, done: int, n: int, total: int) -> Progress:
     return lambda step, steps: progress(done + n * step // max(steps, 1), total)
 
 
-def _tell(progress: Progress, done: int, total: int) -> None:
-    if progress is not None:
-        progress(done, total)
+def _refuse_odd(solver: str, gap: float, time_limit: float) -> None:
+    """Refuse before any work what the solver would refuse after most of it."""
+    refuse_unknown(solver)
+    if not gap >= 0 or not time_limit > 0:
+        raise DataError(f"The gap is {gap} and the time limit {time_limit}",
+                        "a gap from 0 on, and some seconds", "Use the defaults")  # fmt: skip

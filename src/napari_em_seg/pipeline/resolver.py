@@ -1,6 +1,8 @@
 """What a review needs of the program: solved anew under verdicts and what was made by hand, and scored."""
 
+from collections.abc import Mapping
 from dataclasses import replace
+from itertools import combinations
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,7 +14,7 @@ from napari_em_seg.assign.costs import Prices, probability_of
 from napari_em_seg.assign.hypotheses import Hypotheses
 from napari_em_seg.assign.local import Resolver
 from napari_em_seg.assign.model import AssignmentModel
-from napari_em_seg.assign.problem import Problem, make_problem
+from napari_em_seg.assign.problem import Problem, leaf_paths, make_problem
 from napari_em_seg.assign.regret import regrets
 from napari_em_seg.pipeline.assignment import model_named
 from napari_em_seg.review import AddedLink, AddedRegion, Outcome, Reconstruction, Scores, State
@@ -41,7 +43,7 @@ class LinkResolver:
         self._scorer = Scorer(self._hypotheses, made.assignments, made.features, made.costs, prices, model)
         self._added: tuple[object, ...] = ()
         self._resolver = Resolver(self._problem)
-        self._before = made.outcome
+        self._before, self._pins = made.outcome, dict[int, int]()
 
     def solve(self, state: State) -> Outcome:
         """Return the best solution under the pins of a state, with what was made by hand."""
@@ -53,16 +55,19 @@ class LinkResolver:
         off = {m + k: 0 for k in range(state.n_links) if m + k not in state.links}
         solution = self._resolver.solve({**state.assignment_pins, **off})
         chosen = solution.chosen[: m + state.n_links]
-        outcome = Outcome(chosen, solution.objective, solution.gap, self._scores(chosen))
-        self._before = outcome
+        pins = state.assignment_pins
+        outcome = Outcome(chosen, solution.objective, solution.gap, self._scores(chosen, pins))
+        self._before, self._pins = outcome, pins
         return outcome
 
-    def _scores(self, chosen: Mask) -> Scores:
-        """Score anew; regrets only where something nearby has changed."""
+    def _scores(self, chosen: Mask, pins: dict[int, int]) -> Scores:
+        """Score anew; regrets only where something nearby has changed, be it only what is allowed."""
         m = len(self._made.kind)
         before = self._before.resized(len(chosen))
         rows = np.flatnonzero(chosen[:m])
-        changed = np.flatnonzero(chosen != before.chosen).astype(np.int32)
+        is_changed = chosen != before.chosen
+        is_changed[[link for link, _ in pins.items() ^ self._pins.items()]] = True
+        changed = np.flatnonzero(is_changed).astype(np.int32)
         matrix = self._resolver.regions.matrix
         near = matrix.columns_of(
             matrix.rows_of(changed), np.zeros(matrix.shape[1]), 1.0
@@ -102,9 +107,13 @@ class Scorer:
 
 
 def with_added(
-    hypotheses: Hypotheses, assignments: Assignments, state: State
+    hypotheses: Hypotheses, assignments: Assignments, state: State, chosen: Mask | None = None
 ) -> tuple[Hypotheses, Assignments]:
-    """Return hypotheses and assignments with those made by hand; what was taken back is there, but empty."""
+    """Return hypotheses and assignments with those made by hand; what was taken back is there, but empty.
+
+    A pixel can be in one region alone. Where it is known what is ``chosen``, it is in a painted region only if
+    that is used, so that others keep theirs.
+    """
     links = [state.links.get(len(assignments) + k) for k in range(state.n_links)]
     kind = np.array([0 if link is None else link.kind for link in links], np.int8)
     ends = [
@@ -120,9 +129,11 @@ def with_added(
     n = len(hypotheses)
     nodes = hypotheses.nodes.copy()
     z = np.zeros(state.n_regions, np.int32)
+    used = set() if chosen is None else set(more.involved[chosen].ravel().tolist())
     for number, region in state.regions.items():
-        _window(nodes, region)[region.mask] = number
         z[number - n] = region.z
+        if chosen is None or number in used:
+            _window(nodes, region)[region.mask] = number
     own = np.arange(n, n + state.n_regions, dtype=np.int32)
     some = np.zeros(state.n_regions, np.float32)
     return replace(
@@ -140,49 +151,73 @@ def _window(nodes: NDArray[np.int32], region: AddedRegion) -> NDArray[np.int32]:
 
 
 def _extended(problem: Problem, hypotheses: Hypotheses, state: State) -> Problem:
-    """Return the program with what was made by hand.
-
-    A region excludes whatever it overlaps: it joins the row of each leaf that it overlaps, and where it
-    overlaps only what is around leaves, the path from there to the largest region gets a row of its own, with
-    a variable that takes up the rest for nothing.
-    """
+    """Return the program with what was made by hand; `_exclusive` says what excludes what."""
     n, m, n_links = len(hypotheses), problem.n_assignments, state.n_links
     n_leaves, n_regions = len(problem.costs) - m, state.n_regions
     links = [state.links.get(m + k) for k in range(n_links)]
-    incoming, outgoing = (_sides(links, side, n + n_regions, n) for side in ("targets", "sources"))
-    leaf_row = np.full(n, -1)
-    leaf_row[hypotheses.is_leaf] = np.arange(n_leaves)
-    into = problem.matrix[n_leaves:, :m].maximum(0)  # incoming assignments of each hypothesis
-    rows, own = [], sparse.lil_array((n_leaves, n_links))
-    paths = problem.matrix[:n_leaves, :m]
-    for k, link in enumerate(links):
-        for target in () if link is None else link.targets:
-            if 0 <= target < n:
-                under = leaf_row[target : hypotheses.last[target] + 1]
-                own[under[under >= 0], [k]] = 1
-    for number, region in state.regions.items():
-        its = incoming[[number]]
-        for node in np.unique(_window(hypotheses.nodes, region)[region.mask]):
-            if node >= 0 and leaf_row[node] >= 0:
-                own[[leaf_row[node]]] = own[[leaf_row[node]]] + its
-            elif node >= 0:
-                path = hypotheses.path(int(node))
-                rows.append((into[path].sum(axis=0), incoming[path].sum(axis=0) + its.toarray()[0]))
-    extra = len(rows)
-    top = sparse.hstack([paths, own.tocsr(), sparse.eye_array(n_leaves), sparse.csr_array((n_leaves, extra))])
-    middle = [] if not rows else [sparse.hstack([
-        sparse.csr_array(np.stack([r[0] for r in rows])), sparse.csr_array(np.stack([r[1] for r in rows])),
-        sparse.csr_array((extra, n_leaves)), sparse.eye_array(extra),
-    ])]  # fmt: skip
-    flow = sparse.vstack([problem.matrix[n_leaves:, :m], sparse.csr_array((n_regions, m))])
-    bottom = sparse.hstack([flow, incoming - outgoing, sparse.csr_array((n + n_regions, n_leaves + extra))])
+    incoming, outgoing = (_sides(links, side, n + n_regions) for side in ("targets", "sources"))
+    flow = problem.matrix[n_leaves:, :m]
+    members, prices = _exclusive(hypotheses, state, problem.costs[m:])
+    top = sparse.hstack([members[:, :n] @ flow.maximum(0), members @ incoming, sparse.eye_array(len(prices))])
+    bottom = sparse.hstack([
+        sparse.vstack([flow, sparse.csr_array((n_regions, m))]), incoming - outgoing,
+        sparse.csr_array((n + n_regions, len(prices))),
+    ])  # fmt: skip
     by_hand = [0.0 if link is None else link.cost for link in links]
-    costs = np.concatenate((problem.costs[:m], by_hand, problem.costs[m:], np.zeros(extra)))
-    right = np.concatenate((np.ones(n_leaves + extra), np.zeros(n + n_regions)))
-    return Problem(costs, sparse.csr_array(sparse.vstack([top, *middle, bottom])), right, m + n_links)
+    costs = np.concatenate((problem.costs[:m], by_hand, prices))
+    right = np.concatenate((np.ones(len(prices)), np.zeros(n + n_regions)))
+    return Problem(costs, sparse.csr_array(sparse.vstack([top, bottom])), right, m + n_links)
 
 
-def _sides(links: list[AddedLink | None], side: str, n_rows: int, n: int) -> sparse.csr_array:
+def _exclusive(hypotheses: Hypotheses, state: State, nothing: Column) -> tuple[sparse.csr_array, Column]:
+    """Return rows of regions of which one at most can be used, and what it costs to use none of a row.
+
+    First come the paths of leaves, as in `make_problem`. A painted region joins the row of each leaf that it
+    overlaps. Where several are painted on one leaf that do not overlap, as when it is cut in two, each has a
+    row of its own with that path, and these share the price of the leaf. Where a region overlaps what is around
+    leaves, the path from there gets a row, and so do two painted regions that overlap; none of these costs
+    anything.
+    """
+    leaf_row = {int(leaf): row for row, leaf in enumerate(np.flatnonzero(hypotheses.is_leaf))}
+    overlaps = _overlapping(state.regions)
+    groups: dict[int, list[list[int]]] = {}
+    rows, extra = [[*pair] for pair in overlaps], [0.0] * len(overlaps)
+    for number, region in state.regions.items():
+        for node in np.unique(_window(hypotheses.nodes, region)[region.mask]).tolist():
+            if node in leaf_row:
+                parts = groups.setdefault(node, [])
+                fitting = [part for part in parts if all((other, number) in overlaps for other in part)]
+                fitting[0].append(number) if fitting else parts.append([number])
+            elif node >= 0:
+                rows.append([*hypotheses.path(node), number])
+                extra.append(0.0)
+    prices, joined = nothing.copy(), [(leaf_row[leaf], i) for leaf, parts in groups.items() for i in parts[0]]
+    for leaf, parts in groups.items():
+        prices[leaf_row[leaf]] /= len(parts)
+        rows += [[*hypotheses.path(leaf), *part] for part in parts[1:]]
+        extra += [prices[leaf_row[leaf]]] * (len(parts) - 1)
+    joined += [(len(prices) + row, i) for row, members in enumerate(rows) for i in members]
+    shape = len(prices) + len(rows), len(hypotheses) + state.n_regions
+    row, column = np.array(joined, int).reshape(-1, 2).T
+    more = sparse.csr_array((np.ones(len(row)), (row, column)), shape=shape)
+    paths = leaf_paths(hypotheses)
+    paths.resize(shape)
+    return paths + more, np.concatenate((prices, extra))
+
+
+def _overlapping(regions: Mapping[int, AddedRegion]) -> set[tuple[int, int]]:
+    """Return the pairs of painted regions that have pixels in common, the lower number first."""
+    place = {number: _pixels(region) for number, region in regions.items()}
+    return {(a, b) for a, b in combinations(sorted(regions), 2)
+            if regions[a].z == regions[b].z and not place[a].isdisjoint(place[b])}  # fmt: skip
+
+
+def _pixels(region: AddedRegion) -> set[tuple[int, int]]:
+    y, x = np.nonzero(region.mask)
+    return set(zip((y + region.y).tolist(), (x + region.x).tolist(), strict=True))
+
+
+def _sides(links: list[AddedLink | None], side: str, n_rows: int) -> sparse.csr_array:
     """Return a matrix that has a one where a hypothesis (row) takes part in a link made by hand (column)."""
     pairs = [(i, k) for k, link in enumerate(links) if link is not None for i in getattr(link, side) if i >= 0]
     rows, columns = np.array(pairs, int).reshape(-1, 2).T

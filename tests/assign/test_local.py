@@ -1,0 +1,124 @@
+"""Solving anew after a verdict: the same as from scratch, whatever came before; refused pins change nothing."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from napari_em_seg.assign.local import Resolver
+from napari_em_seg.assign.result import check_forest
+from napari_em_seg.assign.solver import InfeasiblePinsError, solve
+from napari_em_seg.errors import DataError
+
+
+def state(resolver):
+    """All that must not change if something is refused."""
+    solution = resolver.solution
+    return solution.chosen.tolist(), solution.objective, solution.bound, dict(resolver.pins)
+
+
+def random_changes(rng, resolver, problem):
+    """Some pins of what is chosen or not, most often against it, and some taken back."""
+    found = resolver.solution.chosen[: problem.n_assignments]
+    changes = {}
+    for _ in range(rng.integers(1, 4)):
+        if resolver.pins and rng.random() < 0.4:
+            changes[int(rng.choice(list(resolver.pins)))] = -1
+        elif rng.random() < 0.5:
+            link = int(rng.choice(np.flatnonzero(found)))
+            changes[link] = int(rng.random() < 0.3)
+        else:
+            changes[int(rng.integers(problem.n_assignments))] = int(rng.random() < 0.6)
+    return changes
+
+
+@pytest.mark.parametrize("size", [{}, {"n_slices": 4, "side": 20, "depth": 3}])
+def test_pins_that_come_and_go_lead_where_solving_anew_leads(size, make_program, least):
+    rng, refused, accepted = np.random.default_rng(0), 0, 0
+    for seed in range(12):
+        program = make_program(seed, **size)
+        problem, m = program.problem, program.problem.n_assignments
+        resolver, pins = Resolver(problem), {}
+        for _ in range(12):
+            changes, before = random_changes(rng, resolver, problem), state(resolver)
+            wanted = {v: value for v, value in {**pins, **changes}.items() if value >= 0}
+            best = least(problem, wanted)
+            if not np.isfinite(best):
+                with pytest.raises(InfeasiblePinsError) as caught:
+                    resolver.pin(changes)
+                assert caught.value.pins.items() <= wanted.items()
+                assert least(problem, caught.value.pins) == np.inf
+                assert state(resolver) == before
+                refused += 1
+                continue
+            solution, pins = resolver.pin(changes), wanted
+            assert resolver.pins == pins
+            assert all(solution.chosen[v] == value for v, value in pins.items())
+            check_forest(program.hypotheses, program.assignments, solution.chosen[:m])
+            np.testing.assert_array_equal(problem.matrix @ solution.chosen.astype(float), problem.right)
+            assert solution.objective == pytest.approx(problem.costs @ solution.chosen)
+            assert solution.objective == pytest.approx(best, abs=1e-5)
+            assert solution.bound <= best + 1e-4
+            accepted += 1
+    assert min(refused, accepted) > 5
+
+
+def test_all_pins_at_once_or_one_by_one_is_the_same(make_program, least):
+    rng = np.random.default_rng(2)
+    for seed in range(8):
+        problem = make_program(seed).problem
+        resolver = Resolver(problem)
+        for _ in range(6):
+            chosen = np.flatnonzero(resolver.solution.chosen[: problem.n_assignments])
+            pins = {int(v): 0 for v in rng.choice(chosen, min(3, len(chosen)), replace=False)}
+            solution = resolver.solve(pins)
+            assert resolver.pins == pins
+            assert solution.objective == pytest.approx(least(problem, pins), abs=1e-5)
+            assert resolver.solve(pins).chosen.tolist() == solution.chosen.tolist()
+        free = resolver.solve({})
+        assert free.objective == pytest.approx(least(problem), abs=1e-5)
+        assert resolver.pins == {}
+
+
+def test_a_pin_of_what_is_so_already_changes_nothing(make_program):
+    for seed in range(10):
+        program = make_program(seed)
+        resolver = Resolver(program.problem)
+        before = resolver.solution
+        link = int(np.flatnonzero(before.chosen[: program.problem.n_assignments])[0])
+        after = resolver.pin({link: 1})
+        assert after.chosen.tolist() == before.chosen.tolist()
+        assert resolver.pin({link: -1}).chosen.tolist() == before.chosen.tolist()
+
+
+def test_what_another_solver_found_is_gone_on_from(make_program, least):
+    for seed in range(4):
+        problem = make_program(seed).problem
+        resolver, other = Resolver(problem), solve(problem, solver="cbc")
+        resolver.adopt(other)
+        assert resolver.solution.chosen.tolist() == other.chosen.tolist()
+        assert resolver.solution.objective == pytest.approx(least(problem), abs=1e-5)
+        link = int(np.flatnonzero(other.chosen[: problem.n_assignments])[-1])
+        assert resolver.pin({link: 0}).objective == pytest.approx(least(problem, {link: 0}), abs=1e-5)
+
+
+def test_a_poor_answer_that_is_adopted_is_said_to_be_poor_and_made_better(make_program, least):
+    problem = make_program(3, n_slices=4, side=20, depth=3).problem
+    resolver = Resolver(problem)
+    nothing = np.arange(len(problem.costs)) >= problem.n_assignments
+    resolver.adopt(replace(resolver.solution, chosen=nothing, objective=float(problem.costs @ nothing)))
+    assert resolver.solution.objective == pytest.approx(problem.costs @ nothing)
+    assert resolver.solution.bound <= least(problem) + 1e-4
+    assert resolver.solution.gap > 0.01
+    link = int(np.argmin(problem.costs))
+    assert resolver.pin({link: 0}).objective == pytest.approx(least(problem, {link: 0}), abs=1e-5)
+
+
+def test_pins_of_what_is_not_there_are_refused(make_program):
+    problem = make_program(0).problem
+    resolver = Resolver(problem)
+    for pins in ({len(problem.costs): 1}, {-2: 0}, {0: 2}):
+        before = state(resolver)
+        with pytest.raises(DataError, match="pin"):
+            resolver.pin(pins)
+        assert state(resolver) == before
