@@ -19,7 +19,11 @@ KINDS = {
 
 
 def test_every_public_error_is_checked_here():
-    assert set(errors.__all__) == {*KINDS, "EmSegError"}
+    assert set(errors.__all__) == {*KINDS, "EmSegError", "Cancelled"}
+
+
+def test_to_cancel_is_no_error():
+    assert not issubclass(errors.Cancelled, EmSegError)
 
 
 @pytest.mark.parametrize(("name", "builtin"), KINDS.items())
@@ -29,14 +33,14 @@ def test_is_ours_and_a_builtin_kind(name, builtin):
     assert issubclass(kind, builtin)
 
 
-@pytest.mark.parametrize("name", errors.__all__)
+@pytest.mark.parametrize("name", [*KINDS, "EmSegError"])
 def test_message_says_what_came_what_was_expected_and_what_to_do(name):
     error = getattr(errors, name)("a.tif is 2-D", "a stack", "Give the folder")
     assert str(error) == "a.tif is 2-D. Expected a stack. Give the folder."
     assert (error.came, error.expected, error.do) == ("a.tif is 2-D", "a stack", "Give the folder")
 
 
-@pytest.mark.parametrize("name", errors.__all__)
+@pytest.mark.parametrize("name", [*KINDS, "EmSegError"])
 @pytest.mark.parametrize("copied", [lambda e: pickle.loads(pickle.dumps(e)), copy.copy])
 def test_survives_pickling_and_copying(name, copied):
     error = getattr(errors, name)("came", "expected", "do")

@@ -4,6 +4,7 @@ from typing import Self
 
 __all__ = [
     "AmbiguousSourceError",
+    "Cancelled",
     "DataError",
     "EmSegError",
     "FormatError",
@@ -59,3 +60,7 @@ class SourcePermissionError(EmSegError, PermissionError):
 
 class TargetExistsError(EmSegError, FileExistsError):
     """Writing would replace something that is there already."""
+
+
+class Cancelled(Exception):  # noqa: N818 - it is no error
+    """The caller asked to stop."""

@@ -1,18 +1,16 @@
-"""Forest: decision trees as flat arrays, with the names of their features; saved without pickle."""
+"""Forest: decision trees as flat arrays, with the names of their features, to be saved without pickle."""
 
 import os
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
-from napari_em_seg.errors import DataError, FormatError
-from napari_em_seg.io._array_file import damaged, load_arrays, save_arrays
+from napari_em_seg.errors import DataError
 
 __all__ = ["Forest", "fit_forest"]
 
@@ -91,23 +89,6 @@ class Forest:
     def arrays(self) -> dict[str, NDArray[Any]]:
         """Return all arrays by name."""
         return {name: getattr(self, name) for name in _TYPES}
-
-    def save(self, path: Path, kind: str, *, overwrite: bool = False) -> None:
-        """Write the forest as one file (.npz), whole or not at all."""
-        card = {**self.card, "features": list(self.names)}
-        save_arrays(path, kind, self.arrays(), card, overwrite=overwrite)
-
-    @classmethod
-    def load(cls, path: Path, kind: str, names: Sequence[str]) -> "Forest":
-        """Read a forest on features of these names; a file that is damaged, or is none, is a FormatError."""
-        arrays, card = load_arrays(path, kind, _TYPES)
-        if card.get("features") != list(names):
-            raise FormatError(f"{path} was trained on other features", f"these: {', '.join(names)}",
-                              "Train it again, or use the version of napari-em-seg that wrote it")  # fmt: skip
-        try:
-            return cls(tuple(names), **arrays, card=card)
-        except DataError as error:
-            raise damaged(Path(path), kind, error.came) from error
 
 
 def fit_forest(

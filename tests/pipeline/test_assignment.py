@@ -10,7 +10,7 @@ from napari_em_seg.assign.features import FEATURES
 from napari_em_seg.assign.model import AssignmentModel
 from napari_em_seg.assign.result import check_forest, label_volume, objects
 from napari_em_seg.assign.solver import solve
-from napari_em_seg.errors import DataError, EmSegError, FormatError, TargetExistsError
+from napari_em_seg.errors import Cancelled, DataError, EmSegError, FormatError, TargetExistsError
 from napari_em_seg.metrics import contingency, evaluate
 from napari_em_seg.pipeline.assignment import (
     AssignRecipe,
@@ -27,7 +27,6 @@ from napari_em_seg.pipeline.assignment_training import (
     right_assignments,
     train_assignment,
 )
-from napari_em_seg.pipeline.blocks import Cancelled
 from napari_em_seg.pipeline.evidence import PredictedMaps
 
 SIZE = (30.0, 6.0, 6.0)

@@ -10,11 +10,11 @@ import zarr
 from torch import nn
 from torch.nn import functional
 
-from napari_em_seg.errors import DataError, EmSegError
+from napari_em_seg.errors import Cancelled, DataError, EmSegError
 from napari_em_seg.predict import device as device_module
 from napari_em_seg.predict.device import Runtime, choose_device, free_memory, is_out_of_memory, tile_side
 from napari_em_seg.predict.registry import build
-from napari_em_seg.predict.run import Cancelled, OutOfMemoryError, predict
+from napari_em_seg.predict.run import OutOfMemoryError, predict
 from napari_em_seg.predict.tiling import Levels
 from napari_em_seg.predict.views import VIEWS, apply, invert
 from napari_em_seg.volume import Volume

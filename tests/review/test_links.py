@@ -19,8 +19,7 @@ def plain_objects(found, chosen):
         ends = [int(i) for i in (*found.sources[a], *found.targets[a]) if i >= 0]
         joined = {i for i, part in label.items() if part in {label.get(e) for e in ends} - {None}} | set(ends)
         label |= dict.fromkeys(joined, min(joined))
-    names = {first: k for k, first in enumerate(sorted(set(label.values())), 1)}
-    return {i: names[part] for i, part in label.items()}
+    return {i: part + 1 for i, part in label.items()}
 
 
 @pytest.mark.parametrize("seed", range(3))

@@ -11,9 +11,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from napari_em_seg.errors import DataError
+from napari_em_seg.errors import Cancelled, DataError
 from napari_em_seg.segment._forest import Forest
-from napari_em_seg.segment.agglomerate import Agglomeration, Cancelled, Score, agglomerate
+from napari_em_seg.segment.agglomerate import Agglomeration, Score, agglomerate
 from napari_em_seg.segment.features import FEATURES, features
 from napari_em_seg.segment.merge_tree import MergeTree
 from napari_em_seg.segment.region_graph import BINS, STEPS, RegionGraph, region_graph

@@ -14,12 +14,11 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from skimage.measure import label
 
-from napari_em_seg.errors import DataError, EmSegError, FormatError
+from napari_em_seg.errors import Cancelled, DataError, EmSegError, FormatError
 from napari_em_seg.metrics import contingency, evaluate
 from napari_em_seg.sample import generate
 from napari_em_seg.segment import agglomerate, region_graph, zwatershed
 from napari_em_seg.segment._stitch import grid, same_labels, stitched
-from napari_em_seg.segment.agglomerate import Cancelled
 from napari_em_seg.segment.blocks import graph_in_blocks, segment_in_blocks
 from napari_em_seg.segment.merge_tree import MergeTree
 

@@ -11,10 +11,10 @@ from numpy.typing import NDArray
 from scipy import ndimage
 from sklearn.ensemble import RandomForestClassifier
 
-from napari_em_seg.errors import DataError, FormatError, SourceNotFoundError, TargetExistsError
+from napari_em_seg.errors import Cancelled, DataError, FormatError, SourceNotFoundError, TargetExistsError
 from napari_em_seg.metrics import contingency, evaluate
 from napari_em_seg.sample import generate
-from napari_em_seg.segment.agglomerate import Cancelled, Score, agglomerate
+from napari_em_seg.segment.agglomerate import Score, agglomerate
 from napari_em_seg.segment.features import FEATURES, features
 from napari_em_seg.segment.hmin import hmin_watershed
 from napari_em_seg.segment.learned import Example, Forest, forest_of, train_forest, truth_of_leaves

@@ -1,6 +1,6 @@
 """Regions of the program that are solved by themselves, with a proof that nothing outside matters."""
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -263,11 +263,6 @@ class Regions:
                 return found
             rows, limit = self.matrix.rows_of(cheap), max(found.limit, float(self.prices[cheap].max()))
             rows = np.union1d(rows, found.rows)
-
-    def close_all(self, groups: Iterable[Index], **options: object) -> None:
-        """Close the regions of all groups of rows, one after the other."""
-        for rows in groups:
-            self.close(rows, **options)  # type: ignore[arg-type]
 
     def _solve(self, rows: Index, columns: Index, seconds: float, stop: Stop):  # type: ignore[no-untyped-def]
         """Return the answer to a region alone, and what to add to its bound."""

@@ -102,10 +102,8 @@ def link_features(
     """
     rivals = cheapest_rivals(hypotheses, assignments, costs, chosen)
     likely = cheapest_rivals(hypotheses, assignments, -probability, chosen)
-    involved = assignments.involved[chosen]
-    leaves = np.where(involved >= 0, hypotheses.leaves[involved], 0).sum(axis=1)
-    rival = assignments.involved[rivals.which]
-    rival_leaves = np.where(rival >= 0, hypotheses.leaves[rival], 0).sum(axis=1)
+    leaves = hypotheses.leaves_under(assignments.involved[chosen])
+    rival_leaves = hypotheses.leaves_under(assignments.involved[rivals.which])
     far = 50.0  # stands for: there is none
     own = [
         probability[chosen], costs[chosen] / leaves, np.minimum(regret / leaves, far),

@@ -6,6 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from napari_em_seg.assign import _feature_kernels as kernels
+from napari_em_seg.assign import _hypothesis_kernels
 from napari_em_seg.assign.assignments import APPEARANCE, DISAPPEARANCE, Assignments
 from napari_em_seg.assign.features import DUMMY, FEATURES
 from napari_em_seg.assign.hypotheses import Hypotheses
@@ -74,7 +75,7 @@ def assignment_costs(
         S(C) of each hypothesis, from `segmentation_costs`; needed where its weight is not 0.
     """
     involved = assignments.involved
-    leaves = np.where(involved >= 0, hypotheses.leaves[involved], 0).sum(axis=1)
+    leaves = hypotheses.leaves_under(involved)
     is_end = assignments.kind >= APPEARANCE
     costs = -np.log(np.clip(probability, _LEAST, 1)) + np.where(is_end, prices.end, 0.0)
     costs = np.where(is_at_border(hypotheses, assignments), 0, costs * leaves)
@@ -90,8 +91,7 @@ def probability_of(
     hypotheses: Hypotheses, assignments: Assignments, costs: Column, prices: Prices = Prices()
 ) -> Column:
     """Return the probabilities that costs without segmentation costs were made of; 1 where they are free."""
-    involved = assignments.involved
-    leaves = np.where(involved >= 0, hypotheses.leaves[involved], 0).sum(axis=1)
+    leaves = hypotheses.leaves_under(assignments.involved)
     per_leaf = costs / leaves - np.where(assignments.kind >= APPEARANCE, prices.end, 0.0)
     return np.where(is_at_border(hypotheses, assignments), 1.0, np.exp(-np.maximum(per_leaf, 0)))
 
@@ -120,9 +120,7 @@ def segmentation_costs(hypotheses: Hypotheses, boundary: ArrayLike, smoothness: 
         odds = np.log(plane) - np.log1p(-plane)
         kernels.inside(hypotheses.nodes[z], odds, odds, counts[a:b], sums[a:b], a)
         kernels.outline(hypotheses.nodes[z], plane, hypotheses.parent, hypotheses.last, border)
-    for i in range(len(hypotheses) - 1, -1, -1):
-        if hypotheses.parent[i] >= 0:
-            sums[hypotheses.parent[i]] += sums[i]
+    sums = _hypothesis_kernels.add_up(sums, hypotheses.parent)
     return np.asarray(sums[:, 1] + smoothness * border[:, 0])
 
 

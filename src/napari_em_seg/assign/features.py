@@ -340,7 +340,7 @@ class _Table:
             "stability": -most(h.birth - h.death),
             "birth": self._birth,
             "death": -most(-h.death),
-            "leaves": np.log(np.where(absent, 0, h.leaves[involved]).sum(axis=1)),
+            "leaves": np.log(h.leaves_under(involved)),
             "boundary_inside": most(regions.inside),
             "boundary_outline": -most(-regions.outline),
         }

@@ -1,6 +1,8 @@
 """Segmentation hypotheses: nested regions of every slice, wherever they come from."""
 
-from collections.abc import Sequence
+import os
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -9,8 +11,9 @@ from numpy.typing import NDArray
 
 from napari_em_seg.assign import _hypothesis_kernels as kernels
 from napari_em_seg.errors import DataError
+from napari_em_seg.volume import Progress
 
-__all__ = ["Hypotheses", "Region", "SliceRegions", "joined", "pruned"]
+__all__ = ["Hypotheses", "Region", "SliceRegions", "joined", "of_slices", "pruned"]
 
 Index = NDArray[np.int32]
 
@@ -87,6 +90,10 @@ class Hypotheses:
         counted = np.concatenate(([0], np.cumsum(self.is_leaf))).astype(np.int32)
         return np.asarray(counted[self.last + 1] - counted[:-1])
 
+    def leaves_under(self, involved: Index) -> Index:
+        """Return the number of leaves under the regions of each row (m, k) together; −1 stands for no one."""
+        return np.asarray(np.where(involved >= 0, self.leaves[involved], 0).sum(axis=1))
+
     @cached_property
     def depth(self) -> Index:
         """Number of regions around each region."""
@@ -144,6 +151,32 @@ class Region:
     y: int
     x: int
     mask: NDArray[np.bool_]
+
+
+def of_slices(
+    make: Callable[[int], SliceRegions],
+    n_slices: int,
+    *,
+    progress: Progress = None,
+    cancelled: Callable[[], bool] = lambda: False,
+) -> Hypotheses:
+    """Make the regions of every slice, several slices at a time, and number them.
+
+    Once ``cancelled``, which is asked before every slice, says true, those before are all.
+    """
+
+    def one(z: int) -> SliceRegions | None:
+        return None if cancelled() else make(z)
+
+    parts: list[SliceRegions] = []
+    with ThreadPoolExecutor(max(1, min(8, os.cpu_count() or 1))) as pool:
+        for part in pool.map(one, range(n_slices)):
+            if part is None:
+                break
+            parts.append(part)
+            if progress is not None:
+                progress(len(parts), n_slices)
+    return joined(parts)
 
 
 def joined(slices: Sequence[SliceRegions]) -> Hypotheses:

@@ -2,7 +2,6 @@
 
 import math
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from typing import Any, Literal, get_args
 
@@ -11,8 +10,8 @@ from numpy.typing import NDArray
 
 from napari_em_seg.assign import _level_set_kernels as kernels
 from napari_em_seg.assign._hypothesis_kernels import preorder
-from napari_em_seg.assign._minimal_cuts import minimal_cuts, smoothed, usual_threads
-from napari_em_seg.assign.hypotheses import Hypotheses, SliceRegions, joined, pruned
+from napari_em_seg.assign._minimal_cuts import minimal_cuts, smoothed
+from napari_em_seg.assign.hypotheses import Hypotheses, SliceRegions, of_slices, pruned
 from napari_em_seg.errors import DataError
 from napari_em_seg.volume import ArrayLike, Progress
 
@@ -162,9 +161,7 @@ def level_set_hypotheses(
     """
     _check_stack(boundary)
 
-    def one(z: int) -> SliceRegions | None:
-        if cancelled():
-            return None
+    def one(z: int) -> SliceRegions:
         plane = np.asarray(boundary[z])
         _check_plane(plane, f"Slice {z}")
         return level_set_regions(
@@ -172,15 +169,7 @@ def level_set_hypotheses(
             max_area=max_area, max_depth=max_depth, grow=grow, exact=exact, threads=1,
         )  # fmt: skip
 
-    parts: list[SliceRegions] = []
-    with ThreadPoolExecutor(usual_threads()) as pool:
-        for part in pool.map(one, range(boundary.shape[0])):
-            if part is None:
-                break
-            parts.append(part)
-            if progress is not None:
-                progress(len(parts), boundary.shape[0])
-    return joined(parts)
+    return of_slices(one, boundary.shape[0], progress=progress, cancelled=cancelled)
 
 
 def _check_stack(boundary: ArrayLike) -> None:

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ from napari_em_seg.errors import DataError, FormatError
 from napari_em_seg.forest import Forest
 from napari_em_seg.io._array_file import damaged, load_arrays, save_arrays
 
-__all__ = ["AssignmentModel"]
+__all__ = ["AssignmentModel", "bundled_files"]
 
 _KIND = "assignment model"
 _PARTS = {"costs": FEATURES, "errors": LINK_FEATURES}
@@ -70,3 +71,8 @@ class AssignmentModel:
         except (DataError, KeyError, TypeError) as error:
             raise damaged(Path(path), _KIND, getattr(error, "came", str(error))) from error
         return cls(forests["costs"], forests.get("errors"), prices, card)
+
+
+def bundled_files() -> list[Path]:
+    """Return the files of the models that come along, by name."""
+    return sorted(Path(str(files("napari_em_seg.assign") / "bundled")).glob("*.npz"))

@@ -24,7 +24,7 @@ from napari_em_seg.assign.hypotheses import Hypotheses
 from napari_em_seg.errors import DataError
 from napari_em_seg.volume import ArrayLike, Progress
 
-__all__ = ["check_forest", "label_volume", "links", "objects", "used"]
+__all__ = ["check_forest", "label_table", "label_volume", "links", "objects", "objects_linked", "used"]
 
 Index = NDArray[np.int32]
 Mask = NDArray[np.bool_]
@@ -55,22 +55,38 @@ def links(assignments: Assignments, chosen: Mask) -> tuple[Index, Index, Index]:
 
 
 def objects(hypotheses: Hypotheses, assignments: Assignments, chosen: Mask) -> Index:
-    """Return the object of each hypothesis; 0 where it is not used.
+    """Return the object of each hypothesis; 0 where it is not used. See `objects_linked`."""
+    check_chosen(assignments, chosen)
+    return objects_linked(assignments.sources[chosen], assignments.targets[chosen], len(hypotheses))
+
+
+def objects_linked(sources: Index, targets: Index, n: int) -> Index:
+    """Return the object of each of n hypotheses, from both sides of all links; 0 where it takes part in none.
 
     Those linked across slices, directly or through others, are one object, and so are the branches of a split
-    or a merge. Objects are numbered from 1 on in the order of their first hypotheses, so slice by slice.
+    or a merge. An object is called by the number of its first hypothesis, plus one. So objects are numbered
+    slice by slice, and one keeps its number whatever becomes of others.
     """
-    is_used = used(hypotheses, assignments, chosen)
-    _, source, target = links(assignments, chosen)
-    n = len(hypotheses)
-    graph = sparse.csr_array((np.ones(len(source), np.bool_), (source, target)), shape=(n, n))
-    _, component = connected_components(graph, directed=False)
+    ends = np.concatenate((sources, targets), axis=1)
+    pairs = np.concatenate((ends[:, [0, 1]], ends[:, [2, 3]], ends[:, [0, 2]]))
+    a, b = pairs[(pairs >= 0).all(axis=1)].T
+    graph = sparse.csr_array((np.ones(len(a), np.bool_), (a, b)), shape=(n, n))
+    n_parts, part = connected_components(graph, directed=False)
+    first = np.full(n_parts, n)
+    used = np.unique(ends[ends >= 0])
+    np.minimum.at(first, part[used], used)
     numbers = np.zeros(n, np.int32)
-    _, first, place = np.unique(component[is_used], return_index=True, return_inverse=True)
-    rank = np.empty(len(first), np.int32)
-    rank[np.argsort(first)] = np.arange(1, len(first) + 1)
-    numbers[is_used] = rank[place.reshape(-1)]
+    numbers[used] = first[part[used]] + 1
     return numbers
+
+
+def label_table(numbers: Index, parent: Index) -> NDArray[np.uint32]:
+    """Return the object of each hypothesis or of the used one that holds it; the last entry, 0, is for −1.
+
+    So the table, indexed with the smallest hypothesis of each pixel, gives the object of each pixel.
+    """
+    around = kernels.used_around(numbers > 0, parent)
+    return np.append(np.where(around >= 0, numbers[around], 0), 0).astype(np.uint32)
 
 
 def label_volume(
@@ -101,8 +117,7 @@ def label_volume(
         Asked before every slice; once it says true, the rest stays 0.
     """
     _check_labelling(hypotheses, numbers, fill, boundary)
-    around = kernels.used_around(numbers > 0, hypotheses.parent)
-    table = np.append(np.where(around >= 0, numbers[around], 0), 0).astype(np.uint32)  # the last is for −1
+    table = label_table(numbers, hypotheses.parent)
     labels = np.zeros(hypotheses.nodes.shape, np.uint32)
 
     def one(z: int) -> bool:

@@ -92,7 +92,7 @@ def to_graph(
             numbers[source].tolist(), place.tolist(), strict=True,
         )
     ]  # fmt: skip
-    about = {"shape": list(hypotheses.nodes.shape), "objects": int(numbers.max(initial=0))}
+    about = {"shape": list(hypotheses.nodes.shape), "objects": len(np.unique(numbers[at]))}
     return {"directed": True, "multigraph": False, "graph": about, "nodes": nodes, "links": edges}
 
 

@@ -1,14 +1,12 @@
 """Hypotheses from an agglomeration: the sections, slice by slice, of its nested three-dimensional segments."""
 
-import os
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 from numpy.typing import NDArray
 
 from napari_em_seg.assign import _section_kernels as kernels
-from napari_em_seg.assign.hypotheses import Hypotheses, SliceRegions, joined, pruned
+from napari_em_seg.assign.hypotheses import Hypotheses, SliceRegions, of_slices, pruned
 from napari_em_seg.errors import DataError
 from napari_em_seg.volume import ArrayLike, Progress
 
@@ -62,21 +60,11 @@ def section_hypotheses(
     n_pixels = labels.shape[1] * labels.shape[2]
     max_area = round(max(max_share * n_pixels, min(0.6 * n_pixels, 100_000), min_area))
 
-    def one(z: int) -> SliceRegions | None:
-        if cancelled():
-            return None
+    def one(z: int) -> SliceRegions:
         part = section_regions(np.asarray(labels[z]), tables, levels)
         return pruned(part, min_area=min_area, max_area=max_area, max_depth=max_depth)
 
-    parts: list[SliceRegions] = []
-    with ThreadPoolExecutor(max(1, min(8, os.cpu_count() or 1))) as pool:
-        for part in pool.map(one, range(labels.shape[0])):
-            if part is None:
-                break
-            parts.append(part)
-            if progress is not None:
-                progress(len(parts), labels.shape[0])
-    return joined(parts)
+    return of_slices(one, labels.shape[0], progress=progress, cancelled=cancelled)
 
 
 def section_regions(

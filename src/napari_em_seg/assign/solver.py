@@ -20,6 +20,7 @@ __all__ = [
     "clash",
     "close_gap",
     "refuse_odd",
+    "refuse_options",
     "relax",
     "solve",
     "solved",
@@ -120,10 +121,7 @@ def solve(
     InfeasiblePinsError
         The pins clash.
     """
-    if not gap >= 0 or not time_limit > 0:
-        raise DataError(f"The gap is {gap} and the time limit {time_limit}",
-                        "a gap from 0 on, and some seconds", "Use the defaults")  # fmt: skip
-    _pulp.refuse_unknown(solver)
+    refuse_options(solver, gap, time_limit)
     refuse_odd(problem, pins or {})
     regions, relaxed, n_fractional = relax(problem, time_limit=time_limit, cancelled=cancelled)
     if solver != "highs":
@@ -141,6 +139,14 @@ def solve(
     except NoAnswer as error:
         raise clash(regions, dict(pins or {})) from error
     return solved(regions, n_fractional, {"relaxed": relaxed, "whole": time.perf_counter() - begun})
+
+
+def refuse_options(solver: str, gap: float, time_limit: float) -> None:
+    """Refuse what `solve` cannot work with; who has much to do before it asks here first."""
+    _pulp.refuse_unknown(solver)
+    if not gap >= 0 or not time_limit > 0:
+        raise DataError(f"The gap is {gap} and the time limit {time_limit}",
+                        "a gap from 0 on, and some seconds", "Use the defaults")  # fmt: skip
 
 
 def refuse_odd(problem: Problem, pins: Pins) -> None:
@@ -190,10 +196,9 @@ def relax(
     found = solve_lp(program, seconds=time_limit, stop=cancelled)
     pins = np.full(n, -1, np.int8)
     if found.values is None or found.reduced_costs is None:
-        x = np.zeros(n)
-        x[problem.n_assignments :] = 1
-        nothing = np.zeros(n)  # no bound is known but that of costs that are not negative
-        regions = Regions(matrix, problem, nothing, float(np.minimum(problem.costs, 0).sum()), x, pins)
+        prices = np.zeros(n)  # no bound is known but that of costs that are not negative
+        bound = float(np.minimum(problem.costs, 0).sum())
+        regions = Regions(matrix, problem, prices, bound, _nothing(problem), pins)
         return regions, time.perf_counter() - begun, n
     is_fractional = np.abs(found.values - np.round(found.values)) > 1e-7
     x = _floored(problem, np.where(is_fractional, 0.0, np.round(found.values)))

@@ -9,7 +9,7 @@ import typer
 
 from napari_em_seg import pipeline
 from napari_em_seg.cli.common import Out, Overwrite, VolumePath, progress_bar, stop_on_interrupt
-from napari_em_seg.errors import DataError
+from napari_em_seg.errors import Cancelled, DataError
 from napari_em_seg.metrics import Scores
 
 __all__ = ["segment"]
@@ -145,7 +145,7 @@ def _stop_for(blocks: pipeline.Blocks | None, source: str) -> Iterator[Callable[
     try:
         with stop_on_interrupt() as cancelled:
             yield cancelled
-    except pipeline.Cancelled:
+    except Cancelled:
         folder = blocks.folder_for(source)
         typer.echo(f"Stopped; give the same command again to go on ({folder} keeps what was done)", err=True)
         raise typer.Exit(130) from None

@@ -196,7 +196,7 @@ def agglomeration(
     card = {
         "data": source or data,
         "licence": licence,
-        "command": shlex.join(["napari-em-seg", *sys.argv[1:]]),
+        "command": _command(),
     }
     with progress_bar("Training") as progress:
         pipeline.train_agglomeration(
@@ -234,7 +234,7 @@ def assignment(
         "name": name or out.stem,
         "data": source or data,
         "licence": licence,
-        "command": shlex.join(["napari-em-seg", *sys.argv[1:]]),
+        "command": _command(),
     }
     with progress_bar("Training") as progress, stop_on_interrupt() as cancelled:
         model = pipeline.train_assignment(
@@ -244,30 +244,31 @@ def assignment(
     typer.echo(f"Wrote {out}; leaving out costs {model.prices.nothing:g}, ends {model.prices.end:g}")
 
 
+def _paths_and_slices(text: str) -> tuple[list[str], slice]:
+    """Take PATH,PATH,A:B apart; the slices may be left out."""
+    *paths, last = text.split(",")
+    return (paths, as_slices(last)) if _RANGE.fullmatch(last) else ([*paths, last], slice(None))
+
+
 def _truth_part(text: str) -> pipeline.TruthPart:
     """Open IMAGE,MAPS,LABELS[,A:B]."""
-    *paths, last = text.split(",")
-    slices = last if _RANGE.fullmatch(last) else None
-    paths += [] if slices else [last]
+    paths, slices = _paths_and_slices(text)
     if len(paths) != 3:
         raise DataError(f"The data is {text!r}", "IMAGE,MAPS,LABELS or IMAGE,MAPS,LABELS,A:B",
                         "Separate image, maps, labels and slices by commas")  # fmt: skip
     raw, truth = io.open_volume(paths[0], "image"), io.open_volume(paths[2], "labels")
     maps, size = pipeline.open_maps(paths[1])
-    part = as_slices(slices)
-    return pipeline.TruthPart(raw[part], maps, truth[part], raw.voxel_size_nm or size)
+    return pipeline.TruthPart(raw[slices], maps, truth[slices], raw.voxel_size_nm or size)
 
 
 def _affinity_part(text: str) -> pipeline.AffinityPart:
     """Open AFFINITIES,LABELS[,A:B]."""
-    *paths, last = text.split(",")
-    slices = last if _RANGE.fullmatch(last) else None
-    paths += [] if slices else [last]
+    paths, slices = _paths_and_slices(text)
     if len(paths) != 2:
         raise DataError(f"The data is {text!r}", "AFFINITIES,LABELS or AFFINITIES,LABELS,A:B",
                         "Separate affinities, labels and slices by commas")  # fmt: skip
     affinities = pipeline.open_affinities(paths[0])
-    truth = io.open_volume(paths[1], "labels")[as_slices(slices)]
+    truth = io.open_volume(paths[1], "labels")[slices]
     return pipeline.AffinityPart(affinities, truth, affinities.voxel_size_nm)
 
 
@@ -281,8 +282,11 @@ def _conclude(out: Path, card: Card | None) -> None:
 
 
 def _provenance(name: str | None, tissue: str, source: list[str] | None, licence: str) -> pipeline.Provenance:
-    command = shlex.join(["napari-em-seg", *sys.argv[1:]])
-    return pipeline.Provenance(name, tissue, tuple(source) if source else None, licence, command)
+    return pipeline.Provenance(name, tissue, tuple(source) if source else None, licence, _command())
+
+
+def _command() -> str:
+    return shlex.join(["napari-em-seg", *sys.argv[1:]])
 
 
 def _parts(texts: list[str], voxel_size: VoxelSize | None) -> list[pipeline.LabelledPart]:
@@ -291,15 +295,13 @@ def _parts(texts: list[str], voxel_size: VoxelSize | None) -> list[pipeline.Labe
 
 def _part(text: str, voxel_size: VoxelSize | None) -> pipeline.LabelledPart:
     """Open IMAGE[,LABELS][,A:B]."""
-    *paths, last = text.split(",")
-    slices = last if _RANGE.fullmatch(last) else None
-    paths += [] if slices else [last]
+    paths, slices = _paths_and_slices(text)
     if not 1 <= len(paths) <= 2:
         raise DataError(f"The data is {text!r}", _DATA, "Separate image, labels and slices by commas")
     raw, labels = io.open_volume(paths[0]), io.open_volume(paths[-1], "labels")
     if voxel_size is not None:
         raw = raw.with_voxel_size(voxel_size)
-    return pipeline.LabelledPart(raw, labels, as_slices(slices))
+    return pipeline.LabelledPart(raw, labels, slices)
 
 
 def _print_validation(row: Mapping[str, float]) -> None:

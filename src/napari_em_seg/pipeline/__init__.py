@@ -11,7 +11,7 @@ from napari_em_seg.pipeline.agglomeration import (
 )
 from napari_em_seg.pipeline.assignment import AssignRecipe, Proposals, propose
 from napari_em_seg.pipeline.assignment_training import TruthPart, train_assignment
-from napari_em_seg.pipeline.blocks import Blocks, Cancelled
+from napari_em_seg.pipeline.blocks import Blocks
 from napari_em_seg.pipeline.evidence import PredictedMaps, open_maps
 from napari_em_seg.pipeline.models import (
     Choice,
@@ -36,6 +36,7 @@ from napari_em_seg.pipeline.reconstruction import (
     export_labels,
     open_session,
     reconstruct,
+    reconstruct_to_session,
 )
 from napari_em_seg.pipeline.segmentation import Segmentation, segment_to_file
 from napari_em_seg.pipeline.training import (
@@ -63,7 +64,6 @@ __all__ = [
     "Assigned",
     "Blocks",
     "BoundaryRecipe",
-    "Cancelled",
     "Choice",
     "ForestInfo",
     "LabelledPart",
@@ -97,6 +97,7 @@ __all__ = [
     "predict_to_file",
     "propose",
     "reconstruct",
+    "reconstruct_to_session",
     "refuse_not_finite",
     "sample_volumes",
     "segment_affinities_to_file",

@@ -2,7 +2,6 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from importlib.resources import as_file, files
 from pathlib import Path
 from typing import Literal
 
@@ -15,14 +14,13 @@ from napari_em_seg.assign.costs import Prices, assignment_costs, untrained_proba
 from napari_em_seg.assign.features import Evidence, assignment_features
 from napari_em_seg.assign.hypotheses import Hypotheses
 from napari_em_seg.assign.level_sets import level_set_hypotheses
-from napari_em_seg.assign.model import AssignmentModel
+from napari_em_seg.assign.model import AssignmentModel, bundled_files
 from napari_em_seg.assign.problem import Problem, make_problem
 from napari_em_seg.assign.sections import LEVELS, section_hypotheses
-from napari_em_seg.errors import DataError
+from napari_em_seg.errors import Cancelled, DataError
 from napari_em_seg.pipeline.agglomeration import Fragments
 from napari_em_seg.pipeline.evidence import PredictedMaps
 from napari_em_seg.segment import agglomerate, region_graph
-from napari_em_seg.segment.agglomerate import Cancelled
 from napari_em_seg.segment.merge_tree import MergeTree
 from napari_em_seg.volume import ArrayLike, Progress, VoxelSize
 
@@ -179,15 +177,7 @@ def model_named(name: str) -> AssignmentModel | None:
 
 def bundled_models() -> list[AssignmentModel]:
     """Return the models that come along, by name."""
-    folder = files("napari_em_seg.assign") / "bundled"
-    if not folder.is_dir():
-        return []
-    found = sorted((entry for entry in folder.iterdir() if entry.name.endswith(".npz")), key=lambda e: e.name)
-    models = []
-    for entry in found:
-        with as_file(entry) as path:
-            models.append(AssignmentModel.load(path))
-    return models
+    return [AssignmentModel.load(path) for path in bundled_files()]
 
 
 def probabilities(proposals: Proposals, model: AssignmentModel | None) -> NDArray[np.float64]:

@@ -12,10 +12,9 @@ from numpy.typing import NDArray
 
 from napari_em_seg.errors import EmSegError
 from napari_em_seg.io._location import locate
-from napari_em_seg.segment.agglomerate import Cancelled
 from napari_em_seg.segment.blocks import Writable
 
-__all__ = ["Blocks", "Cancelled", "Cancelling", "Segments", "supervoxel_file"]
+__all__ = ["Blocks", "Cancelling", "Segments", "supervoxel_file"]
 
 Cancelling = Callable[[], bool] | None
 

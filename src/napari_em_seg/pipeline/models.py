@@ -4,11 +4,10 @@ import logging
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from importlib.resources import files as package
 from pathlib import Path
 from typing import Any
 
-from napari_em_seg.assign.model import AssignmentModel
+from napari_em_seg.assign.model import AssignmentModel, bundled_files
 from napari_em_seg.errors import DataError, EmSegError, SourceNotFoundError
 from napari_em_seg.predict.registry import ARCHITECTURES, Architecture, Figures
 from napari_em_seg.predict.registry import describe as describe_architecture
@@ -71,10 +70,7 @@ def forests() -> list[ForestInfo]:
         ForestInfo(path, "agglomeration", Forest.load(path).card)
         for path in sorted(bundled_folder().glob("*.npz"))
     ]
-    folder = Path(str(package("napari_em_seg.assign") / "bundled"))
-    return found + [
-        ForestInfo(path, "assignment", AssignmentModel.load(path).card) for path in sorted(folder.glob("*.npz"))
-    ]
+    return found + [ForestInfo(path, "assignment", AssignmentModel.load(path).card) for path in bundled_files()]
 
 
 def architectures() -> list[tuple[Architecture, Figures]]:

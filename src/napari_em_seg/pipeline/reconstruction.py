@@ -9,7 +9,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from napari_em_seg import io
-from napari_em_seg.assign._pulp import refuse_unknown
 from napari_em_seg.assign.assignments import APPEARANCE, Assignments
 from napari_em_seg.assign.costs import Prices
 from napari_em_seg.assign.features import FEATURES
@@ -18,17 +17,31 @@ from napari_em_seg.assign.local import Resolver
 from napari_em_seg.assign.regret import regrets
 from napari_em_seg.assign.result import label_volume, objects
 from napari_em_seg.assign.result_files import to_graph, write_graphml, write_json
-from napari_em_seg.assign.solver import solve
-from napari_em_seg.errors import DataError, TargetExistsError
-from napari_em_seg.pipeline.assignment import AssignRecipe, Steps, load_model, probabilities, program, propose
+from napari_em_seg.assign.solver import refuse_options, solve
+from napari_em_seg.errors import Cancelled, DataError, EmSegError, TargetExistsError
+from napari_em_seg.pipeline.assignment import (
+    USUAL,
+    AssignRecipe,
+    Steps,
+    load_model,
+    probabilities,
+    program,
+    propose,
+)
 from napari_em_seg.pipeline.evidence import PredictedMaps, open_maps
+from napari_em_seg.pipeline.prediction import Prediction, predict_affinities
 from napari_em_seg.pipeline.resolver import LinkResolver, Scorer, with_added
 from napari_em_seg.review import Outcome, Reconstruction, Session, create_session
+from napari_em_seg.review.references import checksum
 from napari_em_seg.volume import ArrayLike, Progress, Volume, VoxelSize
 
-__all__ = ["Assigned", "assign_to_session", "export_graph", "export_labels", "open_session", "reconstruct"]
+__all__ = [
+    "AFFINITIES", "Assigned", "assign_to_session", "export_graph", "export_labels", "in_a_file", "open_session",
+    "reconstruct", "reconstruct_to_session",
+]  # fmt: skip
 
-Column = NDArray[np.float64]
+AFFINITIES = Prediction(("affinity",))
+"""What is predicted where nobody says: affinities, by the model that suits the voxel size."""
 
 
 @dataclass(frozen=True)
@@ -57,21 +70,78 @@ def assign_to_session(
     cancelled: Callable[[], bool] = lambda: False,
 ) -> Assigned:
     """Make a session from an image and what was predicted of it; who cancels gets `Cancelled`, and none."""
-    if not out.endswith(".emseg"):
-        raise DataError(f"The session is to be {out}", "a name that ends in .emseg", "Choose such a name")
-    if Path(out).exists() and not overwrite:
-        raise TargetExistsError(f"{out} exists", "a new session", "Choose another name, or say --overwrite")
-    _refuse_odd(solver, gap, time_limit)
+    _refuse_target(out, overwrite)
+    refuse_options(solver, gap, time_limit)
     image = io.open_volume(raw, "image")
     predicted, size = open_maps(maps)
     made = reconstruct(
         image, predicted, recipe, voxel_size_nm=image.voxel_size_nm or size, solver=solver, gap=gap,
         time_limit=time_limit, progress=progress, cancelled=cancelled,
     )  # fmt: skip
+    return _keep(made, image, out, overwrite)
+
+
+def reconstruct_to_session(
+    image: Volume,
+    out: str,
+    *,
+    maps: PredictedMaps | None = None,
+    wanted: Prediction = AFFINITIES,
+    recipe: AssignRecipe = USUAL,
+    overwrite: bool = False,
+    progress: Progress = None,
+    cancelled: Callable[[], bool] = lambda: False,
+) -> Assigned:
+    """Make a session from an image, all in one: predict affinities unless there are maps, solve, score, keep.
+
+    An image that lies in no file is written beside the session, as a session refers to a file. Who cancels gets
+    `Cancelled`, and no session.
+    """
+    _refuse_target(out, overwrite)
+    n_predict = 0 if maps is not None else 3
+    total = 100 * (n_predict + 1)
+    if maps is None:
+        part = _part(progress, 0, 100 * n_predict, total)
+        found = predict_affinities(image, wanted, progress=part, cancelled=cancelled)
+        if cancelled():
+            raise Cancelled("The prediction was cancelled")
+        maps = PredictedMaps(found[:3])
+    made = reconstruct(
+        image, maps, recipe, voxel_size_nm=image.voxel_size_nm,
+        progress=_part(progress, 100 * n_predict, 100, total), cancelled=cancelled,
+    )  # fmt: skip
+    return _keep(made, in_a_file(image, Path(out)), out, overwrite)
+
+
+def in_a_file(image: Volume, session: Path) -> Volume:
+    """Return the image as it lies in a file; one that is in none, or differs, is written beside the session."""
+    if image.source and _is_same(image):
+        return image
+    place = session.with_name(f"{session.stem}-image.zarr") / "raw"
+    io.write_volume(image, str(place), overwrite=True)
+    return io.open_volume(str(place), "image")
+
+
+def _is_same(image: Volume) -> bool:
+    try:
+        lying = io.open_volume(image.source, "image")
+    except EmSegError:
+        return False
+    return lying.shape == image.shape and lying.dtype == image.dtype and checksum(lying) == checksum(image)
+
+
+def _refuse_target(out: str, overwrite: bool) -> None:
+    if not out.endswith(".emseg"):
+        raise DataError(f"The session is to be {out}", "a name that ends in .emseg", "Choose such a name")
+    if Path(out).exists() and not overwrite:
+        raise TargetExistsError(f"{out} exists", "a new session", "Choose another name, or say --overwrite")
+
+
+def _keep(made: Reconstruction, image: Volume, out: str, overwrite: bool) -> Assigned:
     create_session(out, made, {"raw": image}, overwrite=overwrite)
     h, a, chosen = made.hypotheses(), made.assignments, made.outcome.chosen
     return Assigned(
-        len(h), len(a), int((chosen & (a.kind < APPEARANCE)).sum()), int(objects(h, a, chosen).max(initial=0)),
+        len(h), len(a), int((chosen & (a.kind < APPEARANCE)).sum()), len(np.unique(objects(h, a, chosen))) - 1,
         made.outcome.gap, str((made.model or {}).get("name")),
     )  # fmt: skip
 
@@ -89,7 +159,7 @@ def reconstruct(
     cancelled: Callable[[], bool] = lambda: False,
 ) -> Reconstruction:
     """Propose, price, solve and score."""
-    _refuse_odd(solver, gap, time_limit)
+    refuse_options(solver, gap, time_limit)
     steps = Steps(None if progress is None else lambda done, _: progress(4 + done, 6), cancelled, 2)
     model = load_model(recipe, maps, voxel_size_nm)
     proposals = propose(
@@ -167,11 +237,3 @@ def _part(progress: Progress, done: int, n: int, total: int) -> Progress:
     if progress is None:
         return None
     return lambda step, steps: progress(done + n * step // max(steps, 1), total)
-
-
-def _refuse_odd(solver: str, gap: float, time_limit: float) -> None:
-    """Refuse before any work what the solver would refuse after most of it."""
-    refuse_unknown(solver)
-    if not gap >= 0 or not time_limit > 0:
-        raise DataError(f"The gap is {gap} and the time limit {time_limit}",
-                        "a gap from 0 on, and some seconds", "Use the defaults")  # fmt: skip

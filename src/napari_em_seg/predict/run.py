@@ -11,7 +11,7 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from napari_em_seg.errors import DataError, EmSegError
+from napari_em_seg.errors import Cancelled, DataError, EmSegError
 from napari_em_seg.predict.device import (
     BlockNet,
     Net,
@@ -28,7 +28,7 @@ from napari_em_seg.predict.tiling import Canvas, Levels, Normalise, Reader, Size
 from napari_em_seg.predict.views import View, choose_views
 from napari_em_seg.volume import ArrayLike, Progress, Volume
 
-__all__ = ["Cancelled", "OutOfMemoryError", "ResultType", "predict"]
+__all__ = ["OutOfMemoryError", "ResultType", "predict"]
 
 ResultType = Literal["uint8", "float32"]
 
@@ -38,10 +38,6 @@ PROBE_SIDE = 64
 SLAB_BYTES = 64 * 2**20  # of whole slices that are held
 GPU_BATCH = 4  # slices
 BLOCK_DEPTH = 16  # slices of a tile for nets that predict blocks
-
-
-class Cancelled(Exception):  # noqa: N818 - it is no error
-    """The caller asked to stop; the target keeps the rows of tiles that were finished."""
 
 
 class OutOfMemoryError(EmSegError, MemoryError):

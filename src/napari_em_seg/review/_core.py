@@ -216,6 +216,11 @@ class OpenSession:
             self._resolver = reconstruction.generation, self._make_resolver(reconstruction)
         return self._resolver[1]
 
+    def prepare(self) -> None:
+        """Make the solver ready, so that the first verdict takes no longer than others."""
+        with self._one_by_one:
+            self._solver(self.reconstruction).solve(self.state)
+
     def undo(self, **how: Any) -> Operation:
         """Take back the last edit that counts; the solution is what it was before, without solving."""
         return self._turn(UNDO, how)

@@ -6,11 +6,10 @@ from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import sparse
-from scipy.sparse.csgraph import connected_components
 
 from napari_em_seg.assign.assignments import APPEARANCE, DISAPPEARANCE
 from napari_em_seg.assign.assignments import KINDS as ASSIGNMENT_KINDS
+from napari_em_seg.assign.result import objects_linked
 from napari_em_seg.errors import DataError
 from napari_em_seg.review.reconstruction import Outcome, Reconstruction
 from napari_em_seg.review.state import State, Status
@@ -27,6 +26,8 @@ NO_LINK = -1
 Order = Literal["confidence", "regret", "p_error", "impact"]
 ORDERS: dict[str, int] = {"confidence": 1, "regret": 1, "p_error": -1, "impact": -1}
 """What links are sorted by: 1 where low values are the worst and come first, −1 where high ones do."""
+
+_NEUTRAL = ("id", "kind", "z", "object", "status")
 
 
 @dataclass(frozen=True, eq=False)
@@ -83,11 +84,16 @@ class Links:
             for field in fields(self)
         })  # fmt: skip
 
-    def sorted_by(self, order: str = "confidence") -> "Links":
-        """Return the worst first; those of which nothing is known last, and equal ones by id."""
-        if order not in ORDERS:
-            raise DataError(f"The order is {order!r}", f"one of {', '.join(ORDERS)}", "Choose one of these")
-        return self[np.lexsort((self.id, ORDERS[order] * getattr(self, order)))]
+    def sorted_by(self, order: str = "confidence", *, is_reversed: bool = False) -> "Links":
+        """Return the worst first, or the last; those of which nothing is known last, and equal ones by id.
+
+        By what no link is better or worse, such as its slice, the lowest come first.
+        """
+        if order not in (*ORDERS, *_NEUTRAL):
+            raise DataError(f"The order is {order!r}", f"one of {', '.join((*ORDERS, *_NEUTRAL))}",
+                            "Choose one of these")  # fmt: skip
+        sign = ORDERS.get(order, 1) * (-1 if is_reversed else 1)
+        return self[np.lexsort((self.id, sign * getattr(self, order).astype(float)))]
 
     def where(
         self,
@@ -187,7 +193,7 @@ def links_of(reconstruction: Reconstruction, outcome: Outcome, state: State) -> 
         rows, kind, upper, cost = (column[~is_border] for column in (rows, kind, upper, cost))
         sources, targets = sources[~is_border], targets[~is_border]
     is_chosen = outcome.chosen[rows]
-    labels = _objects(sources[is_chosen], targets[is_chosen], len(z))
+    labels = objects_linked(sources[is_chosen], targets[is_chosen], len(z))
     first = np.where(sources[:, 0] >= 0, sources[:, 0], targets[:, 0])
     scores = {name: column[rows] for name, column in outcome.scores.columns().items()}
     scores["alternative"] = scores["alternative"].astype(np.int64)
@@ -217,25 +223,4 @@ def _assignments(
 def objects_of(reconstruction: Reconstruction, outcome: Outcome, state: State) -> NDArray[np.int32]:
     """Return the object of each hypothesis, those that were painted at the end; 0 for those not used."""
     _, sources, targets, _ = _assignments(reconstruction, state, np.flatnonzero(outcome.chosen))
-    return _objects(sources, targets, len(reconstruction.z) + state.n_regions)
-
-
-def _objects(sources: NDArray[np.int32], targets: NDArray[np.int32], n: int) -> NDArray[np.int32]:
-    """Return the object of each hypothesis, from 1 on in order of first appearance; 0 for those not used."""
-    ends = np.concatenate((sources, targets), axis=1)
-    pairs = [(ends[:, 0], ends[:, 1]), (ends[:, 2], ends[:, 3]), (ends[:, 0], ends[:, 2])]
-    a, b = (np.concatenate(side) for side in zip(*pairs, strict=True))
-    is_pair = (a >= 0) & (b >= 0)
-    a, b = a[is_pair], b[is_pair]
-    graph = sparse.csr_array((np.ones(len(a), np.int8), (a, b)), shape=(n, n))
-    n_parts, part = connected_components(graph, directed=False)
-    is_used = np.zeros(n + 1, bool)
-    is_used[ends] = True  # the last one stands for no one
-    used = np.flatnonzero(is_used[:-1])
-    first = np.full(n_parts, n)
-    first[part[used[::-1]]] = used[::-1]  # the least one is the last to be written
-    rank = np.empty(n_parts, np.int32)
-    rank[np.argsort(first, kind="stable")] = np.arange(1, n_parts + 1)
-    labels = np.zeros(n, np.int32)
-    labels[used] = rank[part[used]]
-    return labels
+    return objects_linked(sources, targets, len(reconstruction.z) + state.n_regions)

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass, fields, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -146,7 +147,11 @@ class Reconstruction:
         return Assignments(self.kind, self.sources, self.targets)
 
     def hypotheses(self) -> Hypotheses:
-        """As the steps before take them; reads all slices."""
+        """As the steps before take them; reads all slices, once."""
+        return self._hypotheses
+
+    @cached_property
+    def _hypotheses(self) -> Hypotheses:
         return Hypotheses(np.asarray(self.nodes[:]), self.z, self.parent, self.last, self.birth, self.death)
 
     def save(self, folder: Path) -> None:
@@ -180,7 +185,12 @@ class Reconstruction:
 
     def at_generation(self, folder: Path, generation: int) -> "Reconstruction":
         """Return the same with the costs and the solution of another generation."""
-        return self if generation == self.generation else replace(self, **_generation(folder, generation))
+        if generation == self.generation:
+            return self
+        found = replace(self, **_generation(folder, generation))
+        if "_hypotheses" in self.__dict__:  # they are the same, and large
+            found.__dict__["_hypotheses"] = self._hypotheses
+        return found
 
 
 def _generation(folder: Path, generation: int) -> dict[str, Any]:

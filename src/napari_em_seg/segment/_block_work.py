@@ -11,11 +11,10 @@ from typing import Any, Protocol, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from napari_em_seg.errors import DataError, FormatError
+from napari_em_seg.errors import Cancelled, DataError, FormatError
 from napari_em_seg.segment import _basin_links
 from napari_em_seg.segment._block_files import Arrays, Files, Types
 from napari_em_seg.segment._stitch import Block, Link, Place, same_labels, stitched, within
-from napari_em_seg.segment.agglomerate import Cancelled
 from napari_em_seg.segment.region_graph import RegionGraph, region_graph
 from napari_em_seg.volume import ArrayLike, Progress
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
-from napari_em_seg.errors import DataError
+from napari_em_seg.errors import Cancelled, DataError
 from napari_em_seg.segment import _agglomerate_kernels as kernels
 from napari_em_seg.segment._forest import Forest
 from napari_em_seg.segment.features import check_whole
@@ -18,7 +18,7 @@ from napari_em_seg.volume import Progress
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-__all__ = ["Agglomeration", "Cancelled", "Samples", "Score", "agglomerate"]
+__all__ = ["Agglomeration", "Samples", "Score", "agglomerate"]
 
 Score = Literal["mean", "quantile"] | Forest
 Samples = kernels.Samples
@@ -28,10 +28,6 @@ GROWTH = 1.25
 """How much larger a region becomes before a forest scores all its boundaries anew."""
 
 _AT_ONCE = 2000  # merges between two looks at whether to go on
-
-
-class Cancelled(Exception):  # noqa: N818 - it is no error
-    """The caller asked to stop."""
 
 
 def agglomerate(

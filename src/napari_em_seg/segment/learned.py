@@ -8,10 +8,10 @@ from typing import Any, Literal, get_args
 import numpy as np
 from numpy.typing import NDArray
 
-from napari_em_seg.errors import DataError
+from napari_em_seg.errors import Cancelled, DataError
 from napari_em_seg.metrics import contingency
 from napari_em_seg.segment._forest import Forest
-from napari_em_seg.segment.agglomerate import Agglomeration, Cancelled, Samples, Score
+from napari_em_seg.segment.agglomerate import Agglomeration, Samples, Score
 from napari_em_seg.segment.features import FEATURES, check_whole
 from napari_em_seg.segment.region_graph import RegionGraph
 from napari_em_seg.volume import ArrayLike, Progress

@@ -1,0 +1,136 @@
+"""Scene: what there is to see of a link: where its regions lie, and what could be in its place."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from napari_em_seg.assign.assignments import APPEARANCE, CONTINUATION, DISAPPEARANCE, MERGE, SPLIT
+from napari_em_seg.errors import DataError
+from napari_em_seg.review.drafts import Known
+from napari_em_seg.review.view import View
+
+__all__ = ["Choice", "Place", "Scene", "in_words", "place_of", "scene_of"]
+
+
+@dataclass(frozen=True, eq=False)
+class Place:
+    """Where a region lies: its pixels, from (y, x) on in slice z, and the object that it is part of now."""
+
+    region: int
+    z: int
+    y: int
+    x: int
+    mask: NDArray[np.bool_]
+    object: int = 0
+
+    @property
+    def box(self) -> tuple[int, int, int, int]:
+        """First row and column, and those after the last ones."""
+        height, width = self.mask.shape
+        return self.y, self.x, self.y + height, self.x + width
+
+
+@dataclass(frozen=True, eq=False)
+class Choice:
+    """One answer to the question what becomes of the regions.
+
+    Attributes
+    ----------
+    link, kind
+        As in `Links`.
+    sources, targets
+        Regions of slice z, and of the next one.
+    difference
+        How much dearer the solution is with it: exact for the best one, else at most the difference of costs.
+    """
+
+    link: int
+    kind: int
+    sources: tuple[Place, ...]
+    targets: tuple[Place, ...]
+    difference: float
+
+    @property
+    def places(self) -> tuple[Place, ...]:
+        """All regions."""
+        return self.sources + self.targets
+
+
+@dataclass(frozen=True, eq=False)
+class Scene:
+    """A link in slice z, what could be in its place, and the box around the regions of the link."""
+
+    z: int
+    asked: Choice
+    alternatives: tuple[Choice, ...]
+
+    @property
+    def box(self) -> tuple[int, int, int, int]:
+        """First row and column of all regions of the link, and those after the last ones."""
+        boxes = np.array([place.box for place in self.asked.places])
+        y, x = boxes[:, :2].min(axis=0).tolist()
+        bottom, right = boxes[:, 2:].max(axis=0).tolist()
+        return y, x, bottom, right
+
+
+def scene_of(
+    view: View, link: int, alternatives: Sequence[int], numbers: NDArray[np.int32] | None = None
+) -> Scene:
+    """Return what there is to see of a link and of its alternatives.
+
+    Parameters
+    ----------
+    view
+        Of the session.
+    link
+        An assignment.
+    alternatives
+        What could be in its place, the best first.
+    numbers
+        The object of each hypothesis (`objects_of`), where they are known already.
+    """
+    if link < 0:
+        raise DataError("A merge in an agglomeration has no sections", "an assignment", "Look at its slice")
+    known, places = Known(view.reconstruction, view.state), dict[int, Place]()
+
+    def choice(number: int) -> Choice:
+        made = known.link(number)
+        sides = [
+            tuple(places.setdefault(i, place_of(view, i, numbers)) for i in side if i >= 0)
+            for side in (made.sources, made.targets)
+        ]
+        return Choice(number, made.kind, sides[0], sides[1], made.cost)
+
+    asked = choice(link)
+    best, regret = (getattr(view.outcome.scores, name)[link] for name in ("alternative", "regret"))
+    found = [choice(number) for number in alternatives]
+    differences = [
+        float(regret) if other.link == best and np.isfinite(regret) else other.difference - asked.difference
+        for other in found
+    ]
+    listed = [Choice(c.link, c.kind, c.sources, c.targets, d) for c, d in zip(found, differences, strict=True)]
+    z = asked.sources[0].z if asked.sources else asked.targets[0].z - 1
+    return Scene(z, Choice(asked.link, asked.kind, asked.sources, asked.targets, 0.0), tuple(listed))
+
+
+def place_of(view: View, region: int, numbers: NDArray[np.int32] | None = None) -> Place:
+    """Return where a hypothesis lies, be it a painted one."""
+    name = 0 if numbers is None or region >= len(numbers) else int(numbers[region])
+    if region in view.state.regions:
+        painted = view.state.regions[region]
+        return Place(region, painted.z, painted.y, painted.x, painted.mask, name)
+    found = view.reconstruction.hypotheses().region(region)
+    return Place(region, found.z, found.y, found.x, found.mask, name)
+
+
+def in_words(choice: Choice) -> str:
+    """Say what a choice means, in terms of objects."""
+    sources, targets = ([str(place.object or f"#{place.region}") for place in side]
+                        for side in (choice.sources, choice.targets))  # fmt: skip
+    return {
+        CONTINUATION: f"goes on as {' '.join(targets)}", SPLIT: f"splits into {' and '.join(targets)}",
+        MERGE: f"{' and '.join(sources)} merge", APPEARANCE: f"{' '.join(targets)} begins here",
+        DISAPPEARANCE: f"{' '.join(sources)} ends here",
+    }[choice.kind]  # fmt: skip
