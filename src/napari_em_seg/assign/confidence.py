@@ -1,6 +1,7 @@
 """Confidence: how sure each chosen assignment is, and what the best alternative to it is."""
 
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 from numpy.typing import NDArray
@@ -142,22 +143,22 @@ def impact(
     object whose links form a tree, cutting one leaves two parts; where there are loops the parts hang together
     otherwise, and the smaller side counts what is nearer to that end of the object in z.
     """
-    area = hypotheses.area.astype(np.float64)
-    above, below = area.copy(), area.copy()  # pixels of all that a region comes from, and goes into
     sources, targets = assignments.sources[chosen], assignments.targets[chosen]
     linked = (sources[:, 0] >= 0) & (targets[:, 0] >= 0)
-    order = np.argsort(hypotheses.z[np.maximum(sources[:, 0], 0)], kind="stable")
-    order = order[linked[order]]
-    for k in order:  # from the first slice on
-        total = sum(above[i] for i in sources[k] if i >= 0)
-        for j in targets[k]:
-            if j >= 0:
-                above[j] += total
-    for k in order[::-1]:
-        total = sum(below[j] for j in targets[k] if j >= 0)
-        for i in sources[k]:
-            if i >= 0:
-                below[i] += total
-    up = np.append(above, 0)[sources].sum(axis=1)
-    down = np.append(below, 0)[targets].sum(axis=1)
+    slices = np.where(linked, hypotheses.z[np.maximum(sources[:, 0], 0)], -1)
+    order = np.argsort(slices, kind="stable")
+    bounds = np.searchsorted(slices[order], np.arange(hypotheses.n_slices + 1))
+    by_slice = [order[a:b] for a, b in pairwise(bounds.tolist())]
+    above, below = (np.append(hypotheses.area.astype(np.float64), 0) for _ in range(2))  # the last is for −1
+    for rows in by_slice:  # pixels of all that a region comes from
+        _hand_on(above, sources[rows], targets[rows])
+    for rows in by_slice[::-1]:  # and goes into
+        _hand_on(below, targets[rows], sources[rows])
+    up, down = above[sources].sum(axis=1), below[targets].sum(axis=1)
     return np.asarray(p_error * np.where(linked, np.minimum(up, down), up + down))
+
+
+def _hand_on(pixels: Column, source: NDArray[np.int32], target: NDArray[np.int32]) -> None:
+    """Add what the sources of links have to each of their targets; −1, which is no one, keeps 0."""
+    np.add.at(pixels, target, pixels[source].sum(axis=1)[:, None])
+    pixels[-1] = 0

@@ -38,6 +38,7 @@ from napari_em_seg.pipeline.reconstruction import (
     reconstruct,
     reconstruct_to_session,
 )
+from napari_em_seg.pipeline.retraining import retrain_session
 from napari_em_seg.pipeline.segmentation import Segmentation, segment_to_file
 from napari_em_seg.pipeline.training import (
     BoundaryRecipe,
@@ -99,6 +100,7 @@ __all__ = [
     "reconstruct",
     "reconstruct_to_session",
     "refuse_not_finite",
+    "retrain_session",
     "sample_volumes",
     "segment_affinities_to_file",
     "segment_to_file",

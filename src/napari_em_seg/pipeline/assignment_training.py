@@ -8,9 +8,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from napari_em_seg.assign.assignments import Assignments
 from napari_em_seg.assign.confidence import LINK_FEATURES, link_features
 from napari_em_seg.assign.costs import Prices
 from napari_em_seg.assign.errors import compare
+from napari_em_seg.assign.hypotheses import Hypotheses
 from napari_em_seg.assign.local import Resolver
 from napari_em_seg.assign.model import AssignmentModel
 from napari_em_seg.assign.problem import make_problem
@@ -26,7 +28,7 @@ from napari_em_seg.pipeline.assignment import USUAL, AssignRecipe, Proposals, St
 from napari_em_seg.pipeline.evidence import PredictedMaps
 from napari_em_seg.volume import ArrayLike, Progress, VoxelSize
 
-__all__ = ["PRICES", "TruthPart", "connected", "right_assignments", "train_assignment"]
+__all__ = ["PRICES", "TruthPart", "connected", "right_answer", "right_assignments", "train_assignment"]
 
 Mask = NDArray[np.bool_]
 Column = NDArray[np.float64]
@@ -125,10 +127,15 @@ def connected(truth: NDArray[Any]) -> NDArray[np.int64]:
 
 
 def right_assignments(proposals: Proposals, truth: ArrayLike) -> Mask:
-    """Return which assignments are the best answer that there can be."""
-    h, a = proposals.hypotheses, proposals.assignments
-    solution = solve(make_problem(h, a, *truth_costs(h, a, true_ids(h, truth))))
-    return np.asarray(solution.chosen[: len(a)])
+    """Return which of what was proposed is the best answer that there can be."""
+    return right_answer(proposals.hypotheses, proposals.assignments, truth)
+
+
+def right_answer(hypotheses: Hypotheses, assignments: Assignments, truth: ArrayLike) -> Mask:
+    """Return which assignments are the best answer that there can be with these hypotheses."""
+    costs = truth_costs(hypotheses, assignments, true_ids(hypotheses, truth))
+    solution = solve(make_problem(hypotheses, assignments, *costs))
+    return np.asarray(solution.chosen[: len(assignments)])
 
 
 @dataclass(frozen=True, eq=False)

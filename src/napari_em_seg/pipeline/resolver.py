@@ -76,7 +76,8 @@ class LinkResolver:
         stale = np.isin(rows, near) | np.isnan(regret)
         found = regrets(self._resolver, rows[stale])
         regret[stale], alternative[stale] = found.value, found.alternative
-        scores = self._scorer.scores(chosen[:m], regret, alternative).resized(len(chosen))
+        p_error = before.scores.p_error[rows].astype(float)
+        scores = self._scorer.scores(chosen[:m], regret, alternative, p_error, stale).resized(len(chosen))
         by_hand = m + np.flatnonzero(chosen[m:])
         scores.p_error[by_hand], scores.confidence[by_hand], scores.impact[by_hand] = 0, 1, 0
         return scores
@@ -93,11 +94,25 @@ class Scorer:
         self._costs, self._errors = costs, None if model is None else model.errors
         self._probability = probability_of(hypotheses, assignments, costs, prices)
 
-    def scores(self, chosen: Mask, regret: Column, alternative: NDArray[np.int32]) -> Scores:
-        """Return the scores of all assignments; regret and alternative are those of the chosen, in order."""
+    def scores(
+        self,
+        chosen: Mask,
+        regret: Column,
+        alternative: NDArray[np.int32],
+        p_error: Column | None = None,
+        stale: Mask | None = None,
+    ) -> Scores:
+        """Return the scores of all assignments; all else is of those chosen, in order.
+
+        How likely a link is wrong depends on its regret and on what never changes. So where ``p_error`` is
+        known from before, only what is ``stale`` is worked out.
+        """
         h, a, rows = self._hypotheses, self._assignments, np.flatnonzero(chosen)
-        table = link_features(h, a, self._features, self._probability, self._costs, regret, rows)
-        p_error = error_probability(h, a, table, rows, self._errors)
+        p_error = np.zeros(len(rows)) if p_error is None else p_error
+        stale = np.ones(len(rows), np.bool_) if stale is None else stale
+        some = rows[stale]
+        table = link_features(h, a, self._features, self._probability, self._costs, regret[stale], some)
+        p_error[stale] = error_probability(h, a, table, some, self._errors)
         found = Scores.unknown(len(a))
         found.p_error[rows] = p_error
         found.confidence[rows] = 1 - p_error

@@ -2,6 +2,8 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -66,6 +68,21 @@ class Scene:
     asked: Choice
     alternatives: tuple[Choice, ...]
 
+    def looks_like(self, other: "Scene | None") -> bool:
+        """Whether another scene shows the same, so that nothing has to be drawn anew."""
+        return other is not None and self._looks == other._looks
+
+    @cached_property
+    def _looks(self) -> tuple[Any, ...]:
+        return tuple(
+            (
+                choice.link,
+                round(choice.difference, 3),
+                *((place.region, place.object) for place in choice.places),
+            )
+            for choice in (self.asked, *self.alternatives)
+        )
+
     @property
     def box(self) -> tuple[int, int, int, int]:
         """First row and column of all regions of the link, and those after the last ones."""
@@ -127,10 +144,12 @@ def place_of(view: View, region: int, numbers: NDArray[np.int32] | None = None) 
 
 def in_words(choice: Choice) -> str:
     """Say what a choice means, in terms of objects."""
-    sources, targets = ([str(place.object or f"#{place.region}") for place in side]
-                        for side in (choice.sources, choice.targets))  # fmt: skip
+    names = [[str(place.object or f"#{place.region}") for place in side]
+             for side in (choice.sources, choice.targets)]  # fmt: skip
+    sources, targets = (" and ".join(side) for side in names)
+    is_same = sources == targets
     return {
-        CONTINUATION: f"goes on as {' '.join(targets)}", SPLIT: f"splits into {' and '.join(targets)}",
-        MERGE: f"{' and '.join(sources)} merge", APPEARANCE: f"{' '.join(targets)} begins here",
-        DISAPPEARANCE: f"{' '.join(sources)} ends here",
+        CONTINUATION: f"{sources} goes on" + ("" if is_same else f" as {targets}"),
+        SPLIT: f"{sources} splits into {targets}", MERGE: f"{sources} merge into {targets}",
+        APPEARANCE: f"{targets} begins here", DISAPPEARANCE: f"{sources} ends here",
     }[choice.kind]  # fmt: skip

@@ -31,13 +31,13 @@ ACTIONS = (
         Action(f"alternative {k}", f"Alternative {k}", str(k), f"Alternative {k} of the list is right")
         for k in range(1, 10)
     ),
-    Action("don't know", "Don't know", "D", "Nobody can tell from these pictures"),
+    Action("don't know", "Unsure", "D", "Nobody can tell from these pictures"),
     Action("skip", "Skip", "S", "Leave it for later, go to the next one"),
     Action("back", "Back", "W", "Go back to the link before"),
-    Action("next of object", "Next of object", "N", "Go to the next doubtful link of the same object"),
+    Action("next of object", "Object", "N", "Go to the next doubtful link of the same object"),
     Action("undo", "Undo", "U", "Take back what was done last, as often as you like"),
     Action("redo", "Redo", "Shift+U", "Do again what was taken back last"),
-    Action("neighbours", "Neighbours", "G", "Show the slices before and after as well, or not"),
+    Action("neighbours", "Slices", "G", "Show the slices before and after as well, or not"),
     Action("3-D", "3-D", "T", "Show the objects in question in 3-D, or go back to the slices"),
     Action("help", "Keys", "H", "Show these keys, and change them"),
 )
@@ -65,7 +65,7 @@ class KeyMap:
     def title(self, name: str) -> str:
         """Return what stands on a button: the title of an action with its key."""
         title, key = _TITLES[name], self.key(name)
-        return f"{title} [{key}]" if key else title
+        return f"{title} [{key.replace('Shift+', '⇧')}]" if key else title
 
     def change(self, keys: Mapping[str, str]) -> None:
         """Give actions other keys; one key for two of them is refused, and nothing is changed then."""

@@ -10,7 +10,7 @@ from typing import Any
 
 from napari.utils import cancelable_progress
 from napari.utils.notifications import show_error
-from qtpy.QtCore import QObject, Signal
+from qtpy.QtCore import QObject, QTimer, Signal
 
 from napari_em_seg.errors import Cancelled, EmSegError
 
@@ -52,6 +52,7 @@ class Work(QObject):
         super().__init__()
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="napari-em-seg")
         self.jobs: list[Job] = []
+        self._waiting: list[tuple[Any, ...]] = []
         self._bars: dict[Job, Any] = {}
         self._is_closed = False
         self._told.connect(self._on_told)
@@ -82,9 +83,14 @@ class Work(QObject):
         self.jobs.append(job)
         if title:
             self._bars[job] = cancelable_progress(total=0, desc=title, cancel_callback=job.cancel)
-        self._thread.submit(self._run, job, function, done, failed)
+        self._waiting.append((job, function, done, failed))
+        QTimer.singleShot(0, self._start)  # what is to be seen at once is drawn before
         self.changed.emit()
         return job
+
+    def _start(self) -> None:
+        while self._waiting:
+            self._thread.submit(self._run, *self._waiting.pop(0))
 
     @property
     def is_busy(self) -> bool:
@@ -92,12 +98,14 @@ class Work(QObject):
         return bool(self.jobs)
 
     def close(self, last: Callable[[], object] | None = None) -> None:
-        """Cancel all, and let the thread end; what is ``last`` is done before, in the thread."""
+        """Let the thread end; what is short or ``last`` is done before, what has a title is cancelled."""
         if self._is_closed:
             return
         self._is_closed = True
+        self._start()
         for job in self.jobs:
-            job.cancel()
+            if job.title:
+                job.cancel()
         for bar in self._bars.values():
             bar.close()
         self._bars.clear()

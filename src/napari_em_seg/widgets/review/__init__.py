@@ -1,0 +1,1 @@
+"""Dock "Review links": leads through the doubtful links, the worst first."""

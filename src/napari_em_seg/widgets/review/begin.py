@@ -1,0 +1,203 @@
+"""Begin: what is asked before there is a session: which image, which boundaries, where to keep it."""
+
+from pathlib import Path
+
+import napari
+import numpy as np
+from napari.layers import Image, Layer
+from qtpy.QtCore import Signal
+from qtpy.QtWidgets import (
+    QComboBox,
+    QFileDialog,
+    QFormLayout,
+    QHBoxLayout,
+    QLabel,
+    QLineEdit,
+    QMessageBox,
+    QPushButton,
+    QVBoxLayout,
+    QWidget,
+)
+
+from napari_em_seg import pipeline
+from napari_em_seg.errors import DataError
+from napari_em_seg.pipeline import PredictedMaps, Prediction
+from napari_em_seg.volume import Volume
+from napari_em_seg.widgets.layers import to_volume, without_remark
+
+__all__ = ["Begin"]
+
+_PREDICT = "predict affinities first"
+
+
+class Begin(QWidget):
+    """Asks for an image layer, boundaries and a place; says what is missing."""
+
+    wants_reconstruction = Signal()
+    wants_session = Signal(str)
+
+    def __init__(self, viewer: napari.Viewer) -> None:
+        super().__init__()
+        self._viewer = viewer
+        self.image = QComboBox()
+        self.image.setToolTip("The stack to reconstruct: an image layer with the axes (z, y, x)")
+        self.boundary = QComboBox()
+        self.boundary.setToolTip("A boundary map of it (1, or 255, at membranes), or have affinities predicted")
+        self.views = QComboBox()
+        self.views.setToolTip("How many turned and mirrored copies are predicted and averaged")
+        self.views.addItem("quick (1 view)", 1)
+        self.views.addItem("good (4 views, 4 times as long)", 4)
+        self.place = QLineEdit()
+        self.place.setToolTip("The session: a folder that keeps the solution and all that you do")
+        choose = QPushButton("…")
+        choose.setToolTip("Choose another place")
+        choose.setMaximumWidth(32)
+        choose.clicked.connect(self._on_choose)
+        self.go = QPushButton("Reconstruct")
+        self.go.setToolTip("Predict if needed, find all sections and links, solve, and list the links")
+        self.open = QPushButton("Open a session …")
+        self.open.setToolTip("Go on with a session that was begun before")
+        self._trouble = QLabel()
+        self._trouble.setWordWrap(True)
+        place = QHBoxLayout()
+        place.setContentsMargins(0, 0, 0, 0)
+        place.addWidget(self.place, 1)
+        place.addWidget(choose)
+        form = QFormLayout()
+        form.addRow("Image", self.image)
+        form.addRow("Boundaries", self.boundary)
+        form.addRow("Prediction", self.views)
+        form.addRow("Session", place)
+        layout = QVBoxLayout(self)
+        layout.setContentsMargins(0, 0, 0, 0)
+        layout.addLayout(form)
+        layout.addWidget(self._trouble)
+        layout.addWidget(self.go)
+        layout.addWidget(self.open)
+        self.go.clicked.connect(self.wants_reconstruction)
+        self.open.clicked.connect(self._on_open)
+        self.image.currentIndexChanged.connect(self._on_image)
+        self.boundary.currentIndexChanged.connect(self._on_boundary)
+        viewer.layers.events.inserted.connect(self._on_layers)
+        viewer.layers.events.removed.connect(self._on_layers)
+        self._names: list[Layer] = []
+        self._on_layers()
+
+    def shut_down(self) -> None:
+        """Let go of the viewer."""
+        self._viewer.layers.events.inserted.disconnect(self._on_layers)
+        self._viewer.layers.events.removed.disconnect(self._on_layers)
+        for layer in self._names:
+            layer.events.name.disconnect(self._on_layers)
+
+    def image_layer(self) -> Image | None:
+        """Return the image that is chosen."""
+        return self.image.currentData()
+
+    def prediction(self) -> Prediction:
+        """Return how affinities are predicted, if they are."""
+        return Prediction(("affinity",), views=self.views.currentData())
+
+    def wanted(self) -> tuple[Volume, PredictedMaps | None, str, bool]:
+        """Return image, boundaries or none, where the session goes, and whether it may replace one there."""
+        layer = self.image_layer()
+        if layer is None:
+            raise DataError("No image is open", "a stack with the axes (z, y, x)",
+                            "Open one, or take the synthetic tissue from File ▸ Open Sample")  # fmt: skip
+        image = _volume(layer)
+        maps = None
+        other = self.boundary.currentData()
+        if other is not None:
+            boundary = _volume(other)
+            if boundary.shape != image.shape:
+                raise DataError(f"The boundaries {other.name} are {boundary.shape}, the image {image.shape}",
+                                "boundaries of the same slices", "Choose another layer")  # fmt: skip
+            maps = PredictedMaps(_as_probability(boundary, other.name))
+        out = self.place.text().strip()
+        if not out:
+            raise DataError("No place for the session is given", "a name that ends in .emseg", "Choose one")
+        return image, maps, out, Path(out).exists() and self._may_replace(out)
+
+    def _may_replace(self, out: str) -> bool:
+        answer = QMessageBox.question(
+            self, "Replace the session?",
+            f"{out} exists. Replace it, with all that was done in it? (No: choose another name.)",
+        )  # fmt: skip
+        return answer == QMessageBox.StandardButton.Yes
+
+    def _on_layers(self, _event: object = None) -> None:
+        chosen, other = self.image.currentData(), self.boundary.currentData()
+        for layer in self._names:
+            layer.events.name.disconnect(self._on_layers)
+        self._names = [x for x in self._viewer.layers if isinstance(x, Image)]
+        for layer in self._names:
+            layer.events.name.connect(self._on_layers)
+        stacks = [layer for layer in self._names if not layer.rgb and layer.ndim == 3]
+        for box, first, kept in ((self.image, None, chosen), (self.boundary, _PREDICT, other)):
+            box.blockSignals(True)
+            box.clear()
+            if first is not None:
+                box.addItem(first, None)
+            for layer in stacks:
+                box.addItem(layer.name, layer)
+            place = next((i for i in range(box.count()) if box.itemData(i) is kept), 0)
+            box.setCurrentIndex(place)
+            box.blockSignals(False)
+        self._on_image()
+        self._on_boundary()
+
+    def _on_image(self, _row: int = 0) -> None:
+        layer = self.image_layer()
+        self.go.setEnabled(layer is not None)
+        flat = [x.name for x in self._viewer.layers if isinstance(x, Image) and x.ndim != 3]
+        if layer is not None:
+            self._trouble.clear()
+            self.place.setText(str(_place_for(layer)))
+        elif flat:
+            self._trouble.setText(f"{', '.join(flat)} is no stack: three axes (z, y, x) are needed")
+        else:
+            self._trouble.setText("Open a stack first, or take File ▸ Open Sample ▸ EM segmentation")
+
+    def _on_boundary(self, _row: int = 0) -> None:
+        self.views.setEnabled(self.boundary.currentData() is None)
+
+    def _on_choose(self) -> None:
+        path, _ = QFileDialog.getSaveFileName(
+            self, "Where to keep the session", self.place.text(), "Sessions (*.emseg)",
+            options=QFileDialog.Option.DontConfirmOverwrite,
+        )  # fmt: skip
+        if path:
+            self.place.setText(path if path.endswith(".emseg") else f"{path}.emseg")
+
+    def _on_open(self) -> None:
+        path = QFileDialog.getExistingDirectory(self, "Open a session (a folder *.emseg)")
+        if path:
+            self.wants_session.emit(path)
+
+
+def _volume(layer: Image) -> Volume:
+    options = {"name": layer.name, "scale": tuple(layer.scale), "units": layer.units,
+               "metadata": layer.metadata, "multiscale": layer.multiscale}  # fmt: skip
+    volume = to_volume(layer.data, options, "image")
+    pipeline.refuse_not_finite(volume)
+    return volume
+
+
+def _as_probability(boundary: Volume, name: str) -> Volume | np.ndarray:
+    """Return boundaries as `PredictedMaps` takes them; other whole numbers than bytes are refused."""
+    if boundary.dtype == np.uint8 or boundary.dtype.kind == "f":
+        return boundary if boundary.dtype != np.float16 else np.asarray(boundary, np.float32)
+    raise DataError(f"The boundaries {name} are {boundary.dtype}", "uint8 from 0 to 255, or floats from 0 to 1",
+                    "Choose what was predicted, or convert it")  # fmt: skip
+
+
+def _place_for(layer: Image) -> Path:
+    """Return where the session of an image goes unless the user says otherwise: beside it, or at home."""
+    source = str(layer.metadata.get("source") or "")
+    name = "".join(c if c.isalnum() or c in "-_." else "-" for c in without_remark(layer.name)).strip("-.")
+    folder = Path.home()
+    for parent in Path(source).parents if source else ():
+        if parent.is_dir() and parent.suffix not in (".zarr", ".n5", ".emseg", ".precomputed", ".slices"):
+            folder = parent
+            break
+    return folder / f"{name or 'stack'}.emseg"

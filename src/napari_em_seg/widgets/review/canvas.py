@@ -1,0 +1,236 @@
+"""Canvas: the layers of a review and the view on them; outlines are drawn for the slice that is shown alone."""
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import napari
+import numpy as np
+from napari.layers import Image, Labels, Layer
+from napari.utils.colormaps import DirectLabelColormap
+from numpy.typing import NDArray
+
+from napari_em_seg.review.object_volume import ObjectVolume
+from napari_em_seg.review.scene import Choice, Place, Scene
+from napari_em_seg.widgets.colours import ALTERNATIVE, SOURCE, TARGET
+from napari_em_seg.widgets.review.drawing import outline
+
+__all__ = ["ALTERNATIVES", "OBJECTS", "SOURCES", "TARGETS", "Canvas", "Marks"]
+
+OBJECTS, SOURCES, TARGETS, ALTERNATIVES = "objects", "link source", "link target", "link alternative"
+
+_HERE, _GHOST = 1, 2
+_FILL = 0.35  # of the canvas is what is asked about
+
+
+class Marks:
+    """An array (z, y, x) that is 0 but for outlines of some regions; only what is read is drawn."""
+
+    ndim = 3
+    dtype = np.dtype(np.uint8)
+
+    def __init__(self, shape: tuple[int, int, int]) -> None:
+        self.shape = shape
+        self.size = int(np.prod(shape))
+        self._drawn: dict[int, list[tuple[Place, int]]] = {}
+        self.thickness = 1
+
+    def draw(self, places: Iterable[tuple[Place, int, int]], thickness: int) -> None:
+        """Show regions, each in a slice and with a value, and nothing else."""
+        self._drawn, self.thickness = {}, thickness
+        for place, z, value in places:
+            self._drawn.setdefault(z, []).append((place, value))
+
+    def __len__(self) -> int:
+        return self.shape[0]
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> NDArray[Any]:
+        return np.asarray(self[:], dtype)
+
+    def __getitem__(self, key: Any) -> Any:
+        z, *rest = key if isinstance(key, tuple) else (key,)
+        if isinstance(z, slice):
+            planes = [self._plane(i) for i in range(*z.indices(self.shape[0]))]
+            return (np.stack(planes) if planes else np.zeros((0, *self.shape[1:]), self.dtype))[
+                (slice(None), *rest)
+            ]
+        return self._plane(int(z))[tuple(rest)]
+
+    def _plane(self, z: int) -> NDArray[np.uint8]:
+        plane = np.zeros(self.shape[1:], self.dtype)
+        for place, value in self._drawn.get(z, ()):
+            y, x, bottom, right = place.box
+            plane[y:bottom, x:right][outline(place.mask, self.thickness)] = value
+        return plane
+
+
+class _Objects:
+    """The objects of the solution that holds; another one takes its place without a new layer."""
+
+    ndim = 3
+    dtype = ObjectVolume.dtype
+
+    def __init__(self, now: ObjectVolume) -> None:
+        self.now, self.shape, self.size = now, now.shape, int(np.prod(now.shape))
+
+    def __len__(self) -> int:
+        return self.shape[0]
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> NDArray[Any]:
+        return np.asarray(self.now[:], dtype)
+
+    def __getitem__(self, key: Any) -> Any:
+        return self.now[key]
+
+
+class Canvas:
+    """Keeps the layers of a review in a viewer, and brings the view to what is asked about.
+
+    Parameters
+    ----------
+    viewer
+        Where they are shown.
+    """
+
+    def __init__(self, viewer: napari.Viewer) -> None:
+        self._viewer = viewer
+        self.image: Image | None = None
+        self._marks: dict[str, Marks] = {}
+        self._layers: dict[str, Labels] = {}
+        self._scene: Scene | None = None
+        self.n_slices = 0
+
+    def begin(self, image: Image, objects: ObjectVolume) -> None:
+        """Show the objects of a session over its image, with room for outlines."""
+        self.end()
+        self.image, self.n_slices = image, objects.shape[0]
+        colours = {SOURCES: SOURCE, TARGETS: TARGET, ALTERNATIVES: ALTERNATIVE}
+        self._objects = _Objects(objects)
+        self._layers[OBJECTS] = self._add(self._objects, OBJECTS, opacity=0.3)
+        for name, colour in colours.items():
+            self._marks[name] = Marks(objects.shape)
+            self._layers[name] = self._add(self._marks[name], name, opacity=1.0, colormap=_two_shades(colour))
+        self._viewer.layers.selection.active = image
+
+    def end(self) -> None:
+        """Take the layers away."""
+        for layer in self._layers.values():
+            if layer in self._viewer.layers:
+                self._viewer.layers.remove(layer)
+        self._layers.clear()
+        self._marks.clear()
+        self.image, self._scene = None, None
+
+    def layer(self, name: str) -> Labels | None:
+        """Return one of the layers, whatever the user calls it now; None if it was taken away."""
+        found = self._layers.get(name)
+        return found if found is not None and found in self._viewer.layers else None
+
+    def _add(self, data: Any, name: str, **options: Any) -> Labels:
+        like = self.image
+        layer = Labels(
+            data, name=name, scale=like.scale, translate=like.translate, rotate=like.rotate, shear=like.shear,
+            affine=like.affine, units=like.units, axis_labels=like.axis_labels, multiscale=False, **options,
+        )  # fmt: skip
+        layer.editable = False
+        self._viewer.add_layer(layer)
+        return layer
+
+    def show_objects(self, objects: ObjectVolume) -> None:
+        """Colour the objects anew; each keeps the colour of its number."""
+        layer, before = self.layer(OBJECTS), self._objects.now
+        self._objects.now = objects
+        if layer is not None and not np.array_equal(before.numbers, objects.numbers):
+            layer.refresh(thumbnail=False, extent=False, highlight=False)
+
+    def show(self, scene: Scene | None) -> None:
+        """Outline the regions of a link, with ghosts of each side in the slice of the other; and go there."""
+        self._scene = scene
+        if self.image is None:
+            return
+        self.preview(None)
+        if scene is not None:
+            self._zoom_to(scene.box)
+        thickness = self._thickness()
+        asked, z = (None, 0) if scene is None else (scene.asked, scene.z)
+        for name, side, own, other in ((SOURCES, "sources", 0, 1), (TARGETS, "targets", 1, 0)):
+            places = () if asked is None else getattr(asked, side)
+            drawn = [(p, z + own, _HERE) for p in places] + [(p, z + other, _GHOST) for p in places]
+            self._marks[name].draw(drawn, thickness)
+        if scene is None or not self._go_to_slice(scene.z):  # which draws all layers anew
+            self._refresh(SOURCES, TARGETS)
+
+    def preview(self, choice: Choice | None) -> None:
+        """Outline what an alternative would have; None: nothing."""
+        scene = self._scene
+        if scene is None or self.image is None:
+            return
+        places = () if choice is None else choice.places
+        layer, marks = self.layer(ALTERNATIVES), self._marks[ALTERNATIVES]
+        marks.draw([(place, place.z, _HERE) for place in places], self._thickness())
+        if layer is None:
+            return
+        if layer.visible == bool(places):
+            self._refresh(*([ALTERNATIVES] if places else []))
+        layer.visible = bool(places)  # while nothing is there, it need not be sliced
+
+    def _refresh(self, *names: str) -> None:
+        for name in names:
+            layer = self.layer(name)
+            if layer is not None:
+                layer.refresh(thumbnail=False, extent=False, highlight=False)
+
+    def _thickness(self) -> int:
+        """Return how many pixels of the image are three of the screen."""
+        return max(1, round(3 / max(self._viewer.scene.camera.zoom * float(self.image.scale[-1]), 1e-6)))
+
+    def _go_to_slice(self, z: int) -> bool:
+        """Show a slice; return whether that was another one than before."""
+        z = min(max(z, 0), self.n_slices - 1)
+        if self._viewer.dims.ndisplay != 2 or self.slice_shown() == z:
+            return False
+        dims = self._viewer.dims
+        dims.set_point(dims.ndim - 3, float(self.image.data_to_world((z, 0, 0))[0]))
+        return True
+
+    def _zoom_to(self, box: tuple[int, int, int, int]) -> None:
+        """Bring a box into the middle, as large as lets one see what is around it."""
+        if self._viewer.dims.ndisplay != 2:
+            return
+        y, x, bottom, right = box
+        camera, scale = self._viewer.scene.camera, np.abs(self.image.scale[-2:])
+        canvas = np.array(self._viewer.canvas.size)
+        camera.zoom = float((_FILL * canvas / (np.maximum((bottom - y, right - x), 40) * scale)).min())
+        half = canvas / camera.zoom / scale / 2
+        middle = [
+            float(np.clip(v, reach, length - reach)) if 2 * reach < length else length / 2
+            for v, reach, length in zip(
+                ((y + bottom) / 2, (x + right) / 2), half, self._objects.shape[1:], strict=True
+            )
+        ]  # what lies beyond the image is not worth the room
+        camera.center = tuple(float(v) for v in self.image.data_to_world((0, *middle))[-3:])
+
+    def look_at_all(self, lowest: NDArray[np.floating], highest: NDArray[np.floating]) -> None:
+        """In 3-D, bring a box of voxels into view as a whole."""
+        low, high = (np.array(self.image.data_to_world(corner)) for corner in (lowest, highest))
+        camera = self._viewer.scene.camera
+        camera.center = tuple((low + high) / 2)
+        camera.zoom = float(0.8 * min(self._viewer.canvas.size) / max(np.linalg.norm(high - low), 1e-6))
+
+    def slice_shown(self) -> int:
+        """Return the slice of the image that is shown."""
+        point = self._viewer.dims.point
+        z = self.image.world_to_data(point[-3:])[0]
+        return int(np.clip(round(float(z)), 0, max(self.n_slices - 1, 0)))
+
+
+def pixel_at(layer: Layer, position: Sequence[float]) -> tuple[int, int, int] | None:
+    """Return the voxel of a layer at a place in the world; None outside of it."""
+    z, y, x = (round(float(v)) for v in layer.world_to_data(np.asarray(position)[-3:]))
+    shape = layer.data.shape
+    return (z, y, x) if all(0 <= v < n for v, n in zip((z, y, x), shape, strict=True)) else None
+
+
+def _two_shades(colour: str) -> DirectLabelColormap:
+    return DirectLabelColormap(
+        color_dict={None: "transparent", 0: "transparent", _HERE: colour, _GHOST: colour + "70"}
+    )

@@ -1,0 +1,628 @@
+"""Dock "Review links": reconstruct a stack, then work through the doubtful links, the worst first."""
+
+from functools import partial
+from pathlib import Path
+
+import napari
+from napari.layers import Image
+from napari.utils.notifications import show_warning
+from qtpy.QtCore import QEvent, Qt, QTimer
+from qtpy.QtWidgets import (
+    QCheckBox,
+    QComboBox,
+    QGridLayout,
+    QHBoxLayout,
+    QLabel,
+    QProgressBar,
+    QPushButton,
+    QSplitter,
+    QVBoxLayout,
+    QWidget,
+)
+
+from napari_em_seg import pipeline
+from napari_em_seg.errors import Cancelled, EmSegError
+from napari_em_seg.review import KINDS, ORDERS, Status, link_name
+from napari_em_seg.review.links import NO_LINK
+from napari_em_seg.review.scene import Choice, in_words
+from napari_em_seg.widgets.keys import ACTIONS, KeyMap, key_map
+from napari_em_seg.widgets.layers import to_layer_data
+from napari_em_seg.widgets.review.begin import Begin
+from napari_em_seg.widgets.review.canvas import Canvas, pixel_at
+from napari_em_seg.widgets.review.desk import Desk
+from napari_em_seg.widgets.review.hand import Hand
+from napari_em_seg.widgets.review.inspector import Inspector
+from napari_em_seg.widgets.review.mesh import Mesh, Mesh3D, coloured_objects, mesh_of
+from napari_em_seg.widgets.review.numbers import Numbers
+from napari_em_seg.widgets.review.table import LinksModel, LinkTable, order_of
+from napari_em_seg.widgets.shortcuts import KeysDialog, Shortcuts
+from napari_em_seg.widgets.work import Job, Work
+
+__all__ = ["ReviewWidget"]
+
+_STATUSES = {
+    "to do": frozenset({Status.OPEN, Status.SKIPPED}), "all": None, "answered": frozenset(
+        {Status.ACCEPTED, Status.REJECTED, Status.CHANGED}), "don't know": frozenset({Status.DO_NOT_KNOW}),
+}  # fmt: skip
+_TITLES = {"confidence": "confidence", "regret": "regret", "p_error": "p(error)", "impact": "impact"}
+_WIDTH = 410
+
+
+class ReviewWidget(QWidget):
+    """What the reviewer sees; all state is in the desk.
+
+    Parameters
+    ----------
+    napari_viewer
+        The viewer, which napari hands over.
+    keys
+        Which key does what; by default as the user has it.
+    """
+
+    def __init__(self, napari_viewer: napari.Viewer, keys: KeyMap | None = None) -> None:
+        super().__init__()
+        self._viewer = napari_viewer
+        self.work = Work()
+        self.desk = Desk(self.work)
+        self.canvas = Canvas(napari_viewer)
+        self.hand = Hand(napari_viewer, self.canvas, self.desk)
+        self.mesh = Mesh3D(napari_viewer)
+        self._mesh_job: Job | None = None
+        self._keys = keys or key_map()
+        self._buttons: dict[str, QPushButton] = {}
+        self._build()
+        self._actions = self._all_actions()
+        self.shortcuts = Shortcuts(self, self._keys, self._actions)
+        for name, button in self._buttons.items():
+            button.clicked.connect(self._actions[name])
+        self._connect()
+        self._on_opened_or_closed()
+        self._was_docked = self._is_closed = False
+
+    # Building
+
+    def _build(self) -> None:
+        self.begin = Begin(self._viewer)
+        self._title = QLabel()
+        self._title.setWordWrap(True)
+        self._title.setTextInteractionFlags(Qt.TextInteractionFlag.TextSelectableByMouse)
+        self.close_button = QPushButton("Close session")
+        self.close_button.setToolTip("Everything is saved already; the layers of the review are taken away")
+        self.numbers = Numbers()
+        self.model = LinksModel()
+        self.table = LinkTable(self.model)
+        self.inspector = Inspector()
+        self._question = QLabel()
+        self._question.setWordWrap(True)
+        self._mode = QLabel()
+        self._mode.setToolTip("Keys work in the canvas and in the list while no tool for painting is active")
+        self._said = QLabel()
+        self._said.setWordWrap(True)
+        self._said.setMinimumHeight(2 * self.fontMetrics().lineSpacing())
+        self._said.setAlignment(Qt.AlignmentFlag.AlignTop)
+        self.bar = QProgressBar()
+        self.cancel_button = QPushButton("Cancel")
+        foot = QHBoxLayout()
+        foot.addWidget(self.bar, 1)
+        foot.addWidget(self.cancel_button)
+        self._foot = QWidget()
+        self._foot.setLayout(foot)
+        foot.setContentsMargins(0, 0, 0, 0)
+
+        head = QHBoxLayout()
+        head.addWidget(self._title, 1)
+        head.addWidget(self.close_button)
+        lower = QWidget()
+        below = QVBoxLayout(lower)
+        below.setContentsMargins(0, 0, 0, 0)
+        below.addWidget(self._question)
+        below.addWidget(self.inspector, 1)
+        below.addLayout(self._row_of_actions())
+        splitter = QSplitter(Qt.Orientation.Vertical)
+        splitter.addWidget(self.table)
+        splitter.addWidget(lower)
+        splitter.setStretchFactor(0, 1)
+        splitter.setStretchFactor(1, 2)
+        splitter.setChildrenCollapsible(False)
+        self._review = QWidget()
+        inside = QVBoxLayout(self._review)
+        inside.setContentsMargins(0, 0, 0, 0)
+        inside.addLayout(head)
+        inside.addWidget(self.numbers)
+        inside.addLayout(self._row_of_filters())
+        inside.addWidget(splitter, 1)
+        layout = QVBoxLayout(self)
+        layout.setContentsMargins(6, 4, 6, 4)
+        layout.addWidget(self.begin)
+        layout.addWidget(self._review, 1)
+        layout.addWidget(self._said)
+        layout.addWidget(self._foot)
+        layout.addStretch(0)
+        self.setMinimumWidth(_WIDTH)
+
+    def _row_of_filters(self) -> QHBoxLayout:
+        row = QHBoxLayout()
+        self.order = QComboBox()
+        self.order.setToolTip(
+            "What comes first: the least confidence, the least regret (what the best other solution costs "
+            "more), the greatest probability of an error, or what an error would spoil"
+        )
+        for name in ORDERS:
+            self.order.addItem(_TITLES[name], name)
+        self.kind = QComboBox()
+        self.kind.setToolTip("Only links of this kind")
+        self.kind.addItem("all kinds", None)
+        for number, name in enumerate(KINDS):
+            self.kind.addItem(name, frozenset({number}))
+        self.status = QComboBox()
+        self.status.setToolTip("Only links with such an answer")
+        for name, found in _STATUSES.items():
+            self.status.addItem(name, found)
+        self.only_here = QCheckBox("here")
+        self.only_here.setToolTip("Only links out of the slice that is shown")
+        self.only_object = QPushButton()
+        self.only_object.setToolTip("Only links of this object are listed; click to list all again")
+        self.only_object.hide()
+        for widget in (self.order, self.kind, self.status, self.only_here, self.only_object):
+            row.addWidget(widget)
+        for box, letters in ((self.order, 12), (self.kind, 9), (self.status, 7)):
+            box.setSizeAdjustPolicy(QComboBox.SizeAdjustPolicy.AdjustToMinimumContentsLengthWithIcon)
+            box.setMinimumContentsLength(letters)
+        return row
+
+    def _row_of_actions(self) -> QGridLayout:
+        grid = QGridLayout()
+        grid.setSpacing(3)
+        names = ("accept", "reject", "don't know", "skip", "back", "undo", "redo", "next of object",
+                 "neighbours", "3-D", "help")  # fmt: skip
+        helps = {action.name: action.help for action in ACTIONS}
+        for place, name in enumerate(names):
+            self._buttons[name] = button = QPushButton()
+            button.setToolTip(helps[name])
+            grid.addWidget(button, place // 4, place % 4)
+        for name in ("neighbours", "3-D"):
+            self._buttons[name].setCheckable(True)
+        self.retrain_button = QPushButton("Retrain")
+        self.retrain_button.setToolTip(
+            "Learn from your verdicts (20 at least); the list is made anew if held out verdicts say it is "
+            "better"
+        )
+        self.by_hand = QPushButton("By hand")
+        self.by_hand.setCheckable(True)
+        self.by_hand.setToolTip(
+            "Make a link that is not in the list: click on regions in this slice and the next"
+        )
+        self.make_button = QPushButton("Make link")
+        self.make_button.setToolTip("Make the link that is picked, in the place of the one asked about")
+        self.paint = QPushButton("Paint")
+        self.paint.setCheckable(True)
+        self.paint.setToolTip("Paint or cut a region with napari's tools where no region fits")
+        self.use_button = QPushButton("Use painted")
+        self.use_button.setToolTip("Make a region of what is painted in this slice")
+        grid.addWidget(self.retrain_button, 2, 3)
+        grid.addWidget(self.by_hand, 3, 0)
+        grid.addWidget(self.make_button, 3, 1)
+        grid.addWidget(self.paint, 3, 2)
+        grid.addWidget(self.use_button, 3, 3)
+        grid.addWidget(self._mode, 4, 0, 1, 4)
+        return grid
+
+    def _all_actions(self) -> dict:
+        desk = self.desk
+        return {
+            "accept": desk.accept, "reject": desk.reject, "don't know": desk.do_not_know, "skip": desk.skip,
+            "back": desk.go_back, "next of object": desk.go_on_with_object, "undo": desk.undo,
+            "redo": desk.redo, "neighbours": self._on_neighbours, "3-D": self._on_3d, "help": self._on_help,
+            **{f"alternative {k}": partial(desk.choose, k) for k in range(1, 10)},
+        }  # fmt: skip
+
+    def _connect(self) -> None:
+        desk = self.desk
+        desk.opened.connect(self._on_opened)
+        desk.closed.connect(self._on_closed)
+        desk.listed.connect(self._on_listed)
+        desk.asked.connect(self._on_asked)
+        desk.previewed.connect(self._on_previewed)
+        desk.said.connect(self._say)
+        self.work.changed.connect(self._on_work)
+        self.work.progressed.connect(self._on_progress)
+        self.begin.wants_reconstruction.connect(self._on_reconstruct)
+        self.begin.wants_session.connect(self.open_session)
+        self.close_button.clicked.connect(desk.close)
+        self.cancel_button.clicked.connect(self._on_cancel)
+        self.table.selectionModel().currentRowChanged.connect(self._on_row)
+        self.table.horizontalHeader().sectionClicked.connect(self._on_title)
+        self.order.activated.connect(self._on_wanted)
+        self.kind.activated.connect(self._on_wanted)
+        self.status.activated.connect(self._on_wanted)
+        self.only_here.toggled.connect(self._on_wanted)
+        self.only_object.clicked.connect(lambda: self._want_object(None))
+        self.inspector.hovered.connect(desk.preview)
+        self.inspector.chosen.connect(lambda k: desk.choose(k) if k else desk.accept())
+        self.retrain_button.clicked.connect(desk.retrain)
+        self.by_hand.toggled.connect(self._on_by_hand)
+        self.make_button.clicked.connect(self._on_make_link)
+        self.paint.toggled.connect(self._on_paint)
+        self.use_button.clicked.connect(self._on_use_painted)
+        self._keys.changed.connect(self._name_buttons)
+        self._viewer.mouse_drag_callbacks.append(self._on_mouse)
+        self._viewer.layers.events.removed.connect(self._on_layer_removed)
+        self._viewer.layers.selection.events.active.connect(self._on_active_layer)
+        self._viewer.dims.events.current_step.connect(self._on_slice)
+        self.destroyed.connect(self.shut_down)
+        self._name_buttons()
+
+    def _name_buttons(self) -> None:
+        for name, button in self._buttons.items():
+            button.setText(self._keys.title(name))
+
+    # Beginning and ending
+
+    def open_session(self, path: str) -> None:
+        """Open a session, with its image."""
+        self.desk.open(path)
+
+    def _on_reconstruct(self) -> None:
+        try:
+            image, maps, out, overwrite = self.begin.wanted()
+        except EmSegError as error:
+            show_warning(str(error))
+            return
+        wanted = self.begin.prediction()
+        self._layer_for = (out, self.begin.image_layer())
+
+        def work(**options) -> pipeline.Assigned:
+            return pipeline.reconstruct_to_session(
+                image, out, maps=maps, wanted=wanted, overwrite=overwrite, **options
+            )
+
+        def done(made: pipeline.Assigned) -> None:
+            self._say(f"{made.n_objects:,} objects, {made.n_links:,} links, made with {made.model}")
+            self.open_session(out)
+
+        self.work.put(work, done=done, failed=self._on_failed, title="Reconstructing")
+
+    def _on_failed(self, error: BaseException) -> None:
+        if isinstance(error, Cancelled):
+            self._say("Cancelled; nothing was written")
+        elif isinstance(error, EmSegError):
+            self._say(str(error))
+            show_warning(str(error))
+        else:
+            raise error
+
+    def _on_opened(self) -> None:
+        session = self.desk.session
+        image = self._image_of_session()
+        if image is None:
+            self.desk.close()
+            return
+        self.canvas.begin(image, self.desk.sheet.objects)
+        data = image.data[0] if image.multiscale else image.data
+        self.inspector.show_image(data, lambda: tuple(float(v) for v in image.contrast_limits))
+        self._title.setText(f"<b>{session.path.name}</b>")
+        self._title.setToolTip(str(session.path))
+        self._on_opened_or_closed()
+
+    def _image_of_session(self) -> Image | None:
+        """Return the layer that the session is about: that it was made from, one that is open, or a new one."""
+        session = self.desk.session
+        reference = session.references.get("raw")
+        made = getattr(self, "_layer_for", ("", None))
+        if made[0] and Path(made[0]).absolute() == session.path and made[1] in self._viewer.layers:
+            return made[1]
+        for layer in self._viewer.layers:
+            if isinstance(layer, Image) and layer.metadata.get("source") == (reference and reference.path):
+                return layer
+        try:
+            volume = session.volume("raw")
+        except EmSegError as error:
+            self._on_failed(error)
+            return None
+        data, options, kind = to_layer_data(volume)
+        return self._viewer.add_layer(napari.layers.Layer.create(data, options, kind))
+
+    def _on_closed(self) -> None:
+        self.mesh.end()
+        self.hand.end_link()
+        self.hand.end_paint()
+        self.canvas.end()
+        self.inspector.show_image(None)
+        self.inspector.show_scene(None)
+        self.model.show(None)
+        self.numbers.show_sheet(None)
+        for button in (self.by_hand, self.paint, self._buttons["3-D"]):
+            button.setChecked(False)
+        self._on_opened_or_closed()
+
+    def _on_opened_or_closed(self) -> None:
+        is_open = self.desk.session is not None
+        self.begin.setVisible(not is_open)
+        self._review.setVisible(is_open)
+        self._foot.setVisible(self.work.is_busy and any(job.title for job in self.work.jobs))
+        self._turn_keys()
+        self._on_tools()
+
+    def shut_down(self, *_: object) -> None:
+        """Stop all work, close the session, and let go of the viewer."""
+        if self._is_closed:
+            return
+        self._is_closed = True
+        self.shortcuts.close()
+        self._keys.changed.disconnect(self._name_buttons)
+        self._viewer.layers.events.removed.disconnect(self._on_layer_removed)
+        self._viewer.layers.selection.events.active.disconnect(self._on_active_layer)
+        self._viewer.dims.events.current_step.disconnect(self._on_slice)
+        if self._on_mouse in self._viewer.mouse_drag_callbacks:
+            self._viewer.mouse_drag_callbacks.remove(self._on_mouse)
+        session, self.desk.session = self.desk.session, None
+        self.work.close(None if session is None else session.close)
+        self.begin.shut_down()
+        self.mesh.end()
+        self.hand.end_paint()
+        self.canvas.end()
+
+    def event(self, event: QEvent) -> bool:
+        """Notice when the dock is closed: napari takes the widget out of it then, but keeps it."""
+        if event.type() == QEvent.Type.ParentChange:
+            is_docked = self.parentWidget() is not None
+            if self._was_docked and not is_docked:
+                QTimer.singleShot(0, self.shut_down)
+            self._was_docked = is_docked
+        return super().event(event)
+
+    # What is shown
+
+    def _on_listed(self) -> None:
+        sheet = self.desk.sheet
+        if sheet is None:
+            return
+        self.model.show(sheet.listed)
+        self.numbers.show_sheet(sheet)
+        self.canvas.show_objects(sheet.objects)
+        self._mark_row()
+        self._title.setText(
+            f"<b>{self.desk.session.path.name}</b> · {len(sheet.listed):,} of {len(sheet.links):,} links · "
+            f"gap {sheet.view.outcome.gap:.2%}"
+        )
+
+    def _mark_row(self) -> None:
+        listed = self.desk.sheet.listed
+        rows = (listed.id == self.desk.link).nonzero()[0]
+        self.table.select(int(rows[0]) if len(rows) else None)
+
+    def _on_asked(self) -> None:
+        desk = self.desk
+        scene = desk.scene
+        self.inspector.show_scene(scene)
+        self.canvas.show(scene)
+        if desk.sheet is not None:
+            self._mark_row()
+        self._question.setText(self._question_text())
+        self._turn_keys()
+        if self.mesh.is_shown and scene is not None:
+            self._make_mesh()
+        following = desk.next_link()
+        if following >= 0 and desk.session is not None:
+            QTimer.singleShot(0, lambda: self._prefetch(following))
+
+    def _prefetch(self, link: int) -> None:
+        sheet = self.desk.sheet
+        if sheet is not None and (sheet.links.id == link).any():
+            z = int(sheet.links.z[sheet.links.find(link)])
+            self.work.put(lambda: self.inspector.prefetch(z))
+
+    def _question_text(self) -> str:
+        desk = self.desk
+        if desk.link == NO_LINK or desk.sheet is None:
+            return "" if desk.sheet is None else "No link in this list waits for an answer."
+        links = desk.sheet.links
+        row = links.find(desk.link)
+        p_error = float(links.p_error[row])
+        what = KINDS[links.kind[row]] if desk.scene is None else in_words(desk.scene.asked)
+        certainty = f" · wrong with {p_error:.1%}" if p_error == p_error else ""
+        return f"<b>Link {link_name(desk.link)}</b>: {what}{certainty}. Is this right?"
+
+    def _on_previewed(self, choice: Choice | None) -> None:
+        self.canvas.preview(choice)
+        self.inspector.preview(choice)
+
+    def _say(self, text: str) -> None:
+        self._said.setText(text)
+
+    def _on_work(self) -> None:
+        titled = [job for job in self.work.jobs if job.title]
+        self._foot.setVisible(bool(titled))
+        if titled:
+            self.bar.setFormat(f"{titled[0].title} … %p%")
+        else:
+            self.bar.reset()
+        self.begin.setEnabled(not titled)
+
+    def _on_progress(self, job: Job, step: int, steps: int) -> None:
+        self.bar.setMaximum(steps)
+        self.bar.setValue(step)
+
+    def _on_cancel(self) -> None:
+        for job in self.work.jobs:
+            if job.title:
+                job.cancel()
+
+    # What people do in the list
+
+    def _on_row(self, current, _previous) -> None:
+        listed = self.desk.sheet.listed if self.desk.sheet is not None else None
+        if listed is not None and 0 <= current.row() < len(listed):
+            link = int(listed.id[current.row()])
+            if link != self.desk.link:
+                self.desk.ask(link)
+
+    def _on_title(self, column: int) -> None:
+        order = order_of(column)
+        if order is None:
+            return
+        wanted = self.desk.wanted
+        self.desk.want(order=order, is_reversed=wanted.order == order and not wanted.is_reversed)
+        place = self.order.findData(order)
+        self.order.setCurrentIndex(place)
+
+    def _on_wanted(self, *_: object) -> None:
+        here = slice(None)
+        if self.only_here.isChecked() and self.canvas.image is not None:
+            z = self.canvas.slice_shown()
+            here = slice(z, z + 1)
+        order = self.order.currentData() or self.desk.wanted.order
+        is_reversed = order == self.desk.wanted.order and self.desk.wanted.is_reversed
+        self.desk.want(
+            order=order, is_reversed=is_reversed, kinds=self.kind.currentData(),
+            statuses=self.status.currentData(), z=here,
+        )  # fmt: skip
+
+    def _on_slice(self, _event: object = None) -> None:
+        if self.only_here.isChecked() and self.desk.sheet is not None:
+            self._on_wanted()
+
+    def _want_object(self, label: int | None) -> None:
+        self.only_object.setVisible(label is not None)
+        self.only_object.setText(f"object {label} ✕")
+        self.desk.want(label=label)
+
+    # What people do in the canvas
+
+    def _on_mouse(self, viewer: napari.Viewer, event):
+        """Tell a click from a drag; a click finds the links of an object, or picks a region."""
+        if self.desk.sheet is None or event.button != 1 or viewer.dims.ndisplay != 2:
+            return
+        active = viewer.layers.selection.active
+        if active is not None and str(getattr(active, "mode", "pan_zoom")) != "pan_zoom":
+            return
+        is_dragged = False
+        yield
+        while event.type == "mouse_move":
+            is_dragged = True
+            yield
+        if not is_dragged:
+            self._on_click(event.position)
+
+    def _on_click(self, position) -> None:
+        layer = self.canvas.layer("objects") or self.canvas.image
+        place = None if layer is None else pixel_at(layer, position)
+        if place is None:
+            return
+        if self.hand.is_linking:
+            self._say(self.hand.pick(*place))
+            return
+        label = int(self.desk.sheet.objects[place])
+        if not label:
+            self._say("No object is here")
+            return
+        self._want_object(label)
+        if self.desk.object_of(self.desk.link) != label:
+            link = self.desk.next_link(label)
+            if link != NO_LINK:
+                self.desk.ask(link)
+        self._say(f"Object {label}: {len(self.desk.sheet.listed)} links are listed")
+
+    def _on_active_layer(self, _event: object = None) -> None:
+        layer = self._viewer.layers.selection.active
+        followed = getattr(self, "_followed", None)
+        if followed is not None and hasattr(followed.events, "mode"):
+            followed.events.mode.disconnect(self._turn_keys)
+        self._followed = layer
+        if layer is not None and hasattr(layer.events, "mode"):
+            layer.events.mode.connect(self._turn_keys)
+        self._turn_keys()
+
+    def _turn_keys(self, _event: object = None) -> None:
+        """Give the keys to napari while one paints, and have them back afterwards."""
+        layer = self._viewer.layers.selection.active
+        mode = str(getattr(layer, "mode", "pan_zoom"))
+        is_on = self.desk.session is not None and mode == "pan_zoom"
+        self.shortcuts.turn(is_on)
+        if self.desk.session is None:
+            self._mode.clear()
+        elif is_on:
+            self._mode.setText("Keys: review")
+        else:
+            self._mode.setText(f"Keys: napari's own, as the tool '{mode}' is active")
+
+    def _on_layer_removed(self, event) -> None:
+        if event.value is self.canvas.image:
+            self._say("The image was removed, so its session was closed; nothing is lost")
+            self.desk.close()
+        elif self.desk.session is not None:
+            self._on_tools()
+
+    # Tools
+
+    def _on_neighbours(self) -> None:
+        button = self._buttons["neighbours"]
+        if self.sender() is not button:
+            button.setChecked(not button.isChecked())
+        self.inspector.show_neighbours(button.isChecked())
+
+    def _on_3d(self) -> None:
+        if self.mesh.is_shown:
+            self.mesh.end()
+            self.canvas.show(self.desk.scene)
+        elif self.desk.scene is None:
+            self._say("No link is asked about that could be shown in 3-D")
+        else:
+            flat = [layer for layer in self._viewer.layers if not isinstance(layer, Image)]
+            self.mesh.begin([*flat, self.canvas.image])
+            self._make_mesh()
+        self._buttons["3-D"].setChecked(self.mesh.is_shown)
+
+    def _make_mesh(self) -> None:
+        if self._mesh_job is not None:
+            self._mesh_job.cancel()
+        scene, objects = self.desk.scene, self.desk.sheet.objects
+        coloured = coloured_objects(scene, objects)
+
+        def done(mesh: Mesh | None) -> None:
+            if self.mesh.is_shown and self.desk.scene is scene:
+                self.mesh.show(mesh, scene, self.canvas.image)
+                if mesh is not None:
+                    self.canvas.look_at_all(mesh.vertices.min(axis=0), mesh.vertices.max(axis=0))
+
+        job = Job("")
+        self._mesh_job = job
+        self.work.put(lambda: mesh_of(objects, coloured, lambda: job.is_cancelled), done=done,
+                      failed=self._on_mesh_failed)  # fmt: skip
+
+    def _on_mesh_failed(self, error: BaseException) -> None:
+        if not isinstance(error, Cancelled):
+            raise error
+
+    def _on_help(self) -> None:
+        KeysDialog(self._keys, self).exec()
+
+    def _on_by_hand(self, is_on: bool) -> None:
+        if is_on:
+            self.hand.begin_link()
+            self._say(self.hand.words())
+        else:
+            self.hand.end_link()
+        self._on_tools()
+
+    def _on_make_link(self) -> None:
+        self.hand.make_link(replaces=True)
+        self.by_hand.setChecked(False)
+
+    def _on_paint(self, is_on: bool) -> None:
+        if is_on:
+            self.hand.begin_paint()
+            self._say("Paint or erase in this slice with napari's tools, then press Use painted")
+        else:
+            self.hand.end_paint()
+        self._on_tools()
+
+    def _on_use_painted(self) -> None:
+        self.hand.make_region()
+        self.paint.setChecked(self.hand.is_painting)
+
+    def _on_tools(self) -> None:
+        self.make_button.setEnabled(self.hand.is_linking)
+        self.use_button.setEnabled(self.hand.is_painting)
+        if not self.hand.is_painting and self.paint.isChecked():
+            self.paint.setChecked(False)
