@@ -29,9 +29,10 @@ from napari_em_seg.pipeline.assignment import (
     propose,
 )
 from napari_em_seg.pipeline.evidence import PredictedMaps, open_maps
+from napari_em_seg.pipeline.joins import joins_of
 from napari_em_seg.pipeline.prediction import Prediction, predict_affinities
 from napari_em_seg.pipeline.resolver import LinkResolver, Scorer, with_added
-from napari_em_seg.review import Outcome, Reconstruction, Session, create_session
+from napari_em_seg.review import Merges, Outcome, Reconstruction, Session, create_session
 from napari_em_seg.review.references import checksum
 from napari_em_seg.volume import ArrayLike, Progress, Volume, VoxelSize
 
@@ -78,7 +79,8 @@ def assign_to_session(
         image, predicted, recipe, voxel_size_nm=image.voxel_size_nm or size, solver=solver, gap=gap,
         time_limit=time_limit, progress=progress, cancelled=cancelled,
     )  # fmt: skip
-    return _keep(made, image, out, overwrite)
+    merges = joins_of(made, predicted, image.voxel_size_nm or size, cancelled)
+    return _keep(made, merges, image, out, overwrite)
 
 
 def reconstruct_to_session(
@@ -110,7 +112,8 @@ def reconstruct_to_session(
         image, maps, recipe, voxel_size_nm=image.voxel_size_nm,
         progress=_part(progress, 100 * n_predict, 100, total), cancelled=cancelled,
     )  # fmt: skip
-    return _keep(made, in_a_file(image, Path(out)), out, overwrite)
+    merges = joins_of(made, maps, image.voxel_size_nm, cancelled)
+    return _keep(made, merges, in_a_file(image, Path(out)), out, overwrite)
 
 
 def in_a_file(image: Volume, session: Path) -> Volume:
@@ -137,8 +140,8 @@ def _refuse_target(out: str, overwrite: bool) -> None:
         raise TargetExistsError(f"{out} exists", "a new session", "Choose another name, or say --overwrite")
 
 
-def _keep(made: Reconstruction, image: Volume, out: str, overwrite: bool) -> Assigned:
-    create_session(out, made, {"raw": image}, overwrite=overwrite)
+def _keep(made: Reconstruction, merges: Merges | None, image: Volume, out: str, overwrite: bool) -> Assigned:
+    create_session(out, made, {"raw": image}, merges=merges, overwrite=overwrite)
     h, a, chosen = made.hypotheses(), made.assignments, made.outcome.chosen
     return Assigned(
         len(h), len(a), int((chosen & (a.kind < APPEARANCE)).sum()), len(np.unique(objects(h, a, chosen))) - 1,
@@ -207,8 +210,8 @@ def export_labels(
 ) -> None:
     """Write the objects of a session as labels."""
     io.check_volume_target(out, kind="labels", overwrite=overwrite)
-    h, a, chosen = _as_it_is(session)
-    labels = label_volume(h, objects(h, a, chosen), fill=fill, progress=progress)
+    h, _, _ = _as_it_is(session)
+    labels = label_volume(h, session.view.objects, fill=fill, progress=progress)
     reference = session.references.get("raw")
     size = None if reference is None else reference.voxel_size_nm
     io.write_volume(Volume(labels, size, "objects", kind="labels"), out, overwrite=overwrite)

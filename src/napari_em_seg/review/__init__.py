@@ -5,7 +5,7 @@ from napari_em_seg.review.expected import Calibration, Expected, StoppingRule, c
 from napari_em_seg.review.export import describe, labels_of, write_history, write_labels, write_links
 from napari_em_seg.review.folder import create_session
 from napari_em_seg.review.history import copy_fresh, replay
-from napari_em_seg.review.links import KINDS, ORDERS, Links, link_name, parse_link
+from napari_em_seg.review.links import KINDS, ORDERS, Links, link_name, objects_of, parse_link
 from napari_em_seg.review.lock import SessionInUseError
 from napari_em_seg.review.merges import Merges
 from napari_em_seg.review.operations import Draft, Operation
@@ -50,6 +50,7 @@ __all__ = [
     "fold",
     "labels_of",
     "link_name",
+    "objects_of",
     "parse_link",
     "replay",
     "retrain",

@@ -14,7 +14,7 @@ from napari_em_seg.assign.hypotheses import Hypotheses
 from napari_em_seg.io import write_volume
 from napari_em_seg.io._atomic import atomic
 from napari_em_seg.io._location import absolute
-from napari_em_seg.review.links import Links, link_name, objects_of
+from napari_em_seg.review.links import Links, link_name
 from napari_em_seg.review.operations import Operation, to_json
 from napari_em_seg.review.view import View
 from napari_em_seg.volume import Progress, Volume, VoxelSize
@@ -27,7 +27,7 @@ MakeLabels = Callable[[Hypotheses, NDArray[np.int32]], NDArray[np.uint32]]
 
 def labels_of(view: View, make_labels: MakeLabels) -> NDArray[np.uint32]:
     """Return the object of each voxel (z, y, x); what was painted and is used lies above all else."""
-    objects = objects_of(view.reconstruction, view.outcome, view.state)
+    objects = view.objects
     n = len(view.reconstruction.z)
     labels = make_labels(view.reconstruction.hypotheses(), objects[:n])
     for number, region in view.state.regions.items():

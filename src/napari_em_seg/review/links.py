@@ -1,7 +1,7 @@
 """Links: the list that a reviewer works through, as columns, sorted and filtered in milliseconds."""
 
 from collections.abc import Collection
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from typing import Any, Literal
 
 import numpy as np
@@ -117,6 +117,11 @@ class Links:
             is_kept &= self.object == label
         return self[np.flatnonzero(is_kept)]
 
+    def of_objects(self, numbers: NDArray[np.int32]) -> "Links":
+        """Return the same assignments as parts of other objects, given by hypothesis."""
+        first = np.where(self.sources[:, 0] >= 0, self.sources[:, 0], self.targets[:, 0])
+        return replace(self, object=numbers[first])
+
     def drawn(self, n: int, seed: int = 0) -> "Links":
         """Return open links drawn at random: a look at some shows errors that stated probabilities do not."""
         rows = np.flatnonzero(self.is_open)
@@ -220,7 +225,22 @@ def _assignments(
     )
 
 
-def objects_of(reconstruction: Reconstruction, outcome: Outcome, state: State) -> NDArray[np.int32]:
-    """Return the object of each hypothesis, those that were painted at the end; 0 for those not used."""
+def objects_of(
+    reconstruction: Reconstruction,
+    outcome: Outcome,
+    state: State,
+    joined: NDArray[np.int32] | None = None,
+) -> NDArray[np.int32]:
+    """Return the object of each hypothesis, those that were painted at the end; 0 for those not used.
+
+    Pairs of hypotheses that are ``joined`` make one of their objects, where both are used.
+    """
     _, sources, targets, _ = _assignments(reconstruction, state, np.flatnonzero(outcome.chosen))
-    return objects_linked(sources, targets, len(reconstruction.z) + state.n_regions)
+    n = len(reconstruction.z) + state.n_regions
+    if joined is None or not len(joined):
+        return objects_linked(sources, targets, n)
+    is_used = np.zeros(n + 1, np.bool_)
+    is_used[np.concatenate((sources, targets))] = True
+    pairs = joined[is_used[joined].all(axis=1)]
+    none = np.full_like(pairs, -1)
+    return objects_linked(np.concatenate((sources, pairs)), np.concatenate((targets, none)), n)

@@ -43,6 +43,9 @@ class Merges:
         Voxels of each leaf.
     threshold
         Merges of which 1 − score is below it are made, unless the setting says otherwise.
+    ends
+        Where the leaves are objects of a solution: the hypotheses on both sides of each merge, near the place
+        where they touch; −1 where nobody looked. None for other leaves.
     """
 
     labels: NDArray[np.uint32]
@@ -52,6 +55,7 @@ class Merges:
     z: NDArray[np.int32]
     size: NDArray[np.int64]
     threshold: float
+    ends: NDArray[np.int32] | None = None
 
     def __post_init__(self) -> None:
         n, n_merges = len(self.labels), len(self.a)
@@ -59,6 +63,7 @@ class Merges:
         if (
             {len(self.b), len(self.score), len(self.z)} != {n_merges}
             or len(self.size) != n
+            or (self.ends is not None and self.ends.shape != (n_merges, 2))
             or not ((self.a >= 0) & (self.a < self.b) & (self.b < node)).all()
         ):
             raise DataError(f"There are {n_merges} merges of {n} leaves, which do not fit together",
@@ -97,11 +102,19 @@ class Merges:
         table[self.labels] = self.labels[first[part]]
         return table
 
-    def links(self, state: State, *, least: float = 0.05) -> Links:
+    def joined(self, state: State) -> NDArray[np.int32]:
+        """Return the pairs of hypotheses that belong to one object, as somebody said."""
+        if self.ends is None:
+            return np.zeros((0, 2), np.int32)
+        pairs = self.ends[[merge for merge, value in state.merge_pins.items() if value]]
+        return np.asarray(pairs[(pairs >= 0).all(axis=1)], np.int32)
+
+    def links(self, state: State, *, least: float = 0.05, numbers: NDArray[np.int32] | None = None) -> Links:
         """Return the merges that may be wrong with at least this probability, and those that people spoke of.
 
         A merge that is made is wrong with the probability 1 − score, one that is not made with that of the
-        score. Its confidence is that of a coin with this probability: (1 − p) / p.
+        score p; its confidence is 1 − p, as that of assignments. Merges of objects of a solution are left out
+        where links have made these one by now; for that ``numbers`` has the object of each hypothesis.
         """
         without = State(settings=state.settings)
         stated = self.is_made(without)
@@ -110,13 +123,22 @@ class Merges:
         for link, said in state.statuses.items():
             if link < NO_LINK:
                 status[-2 - link] = said
-        rows = np.flatnonzero((p >= least) | (status != Status.OPEN))
+        is_asked = p >= least
+        if self.ends is not None and numbers is not None:
+            objects = np.append(numbers, 0)[self.ends]  # the last is for −1
+            is_asked &= (objects > 0).all(axis=1) & (objects[:, 0] != objects[:, 1])
+        rows = np.flatnonzero(is_asked | (status != Status.OPEN))
         (leaf, size), segment = self._nodes, self.table(state)
-        ends = [self.labels[leaf[side[rows]]].astype(np.int32) for side in (self.a, self.b)]
+        if self.ends is None or numbers is None:
+            ends = [self.labels[leaf[side[rows]]].astype(np.int32) for side in (self.a, self.b)]
+            label = segment[ends[0]].astype(np.int32)
+        else:
+            ends = list(self.ends[rows].T)
+            label = np.append(numbers, 0)[ends[0]].astype(np.int32)
         none = np.full(len(rows), -1, np.int32)
         smaller = np.minimum(size[self.a[rows]], size[self.b[rows]])
         with np.errstate(divide="ignore"):
-            confidence, cost = (1 - p[rows]) / p[rows], -np.log1p(-p[rows])
+            confidence, cost = 1 - p[rows], -np.log1p(-p[rows])
         return Links(
             id=-2 - rows.astype(np.int64), kind=np.full(len(rows), MERGE_IN_AGGLOMERATION, np.int8),
             z=self.z[rows], cost=cost,
@@ -124,7 +146,7 @@ class Merges:
             confidence=confidence.astype(np.float32), regret=np.full(len(rows), np.nan, np.float32),
             p_error=p[rows].astype(np.float32), impact=(p[rows] * smaller).astype(np.float32),
             alternative=np.full(len(rows), NO_LINK, np.int64), status=status[rows],
-            object=segment[ends[0]].astype(np.int32),
+            object=label,
         )  # fmt: skip
 
     def save(self, folder: Path) -> None:
@@ -132,9 +154,12 @@ class Merges:
         for name in _ARRAYS:
             write_array(folder / name, getattr(self, name))
         write_array(folder / "threshold", np.array([self.threshold]))
+        if self.ends is not None:
+            write_array(folder / "ends", self.ends)
 
     @classmethod
     def load(cls, folder: Path) -> "Merges":
         """Read them."""
         threshold = float(read_array(folder / "threshold")[0])
-        return cls(**{name: read_array(folder / name) for name in _ARRAYS}, threshold=threshold)
+        ends = read_array(folder / "ends") if (folder / "ends").exists() else None
+        return cls(**{name: read_array(folder / name) for name in _ARRAYS}, threshold=threshold, ends=ends)

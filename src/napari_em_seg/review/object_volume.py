@@ -6,7 +6,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from napari_em_seg.assign.result import label_table
-from napari_em_seg.review.links import objects_of
 from napari_em_seg.review.view import View
 
 __all__ = ["ObjectVolume"]
@@ -23,7 +22,7 @@ class ObjectVolume:
 
     def __init__(self, view: View) -> None:
         made = view.reconstruction
-        self.numbers = objects_of(made, view.outcome, view.state)
+        self.numbers = view.objects
         self._nodes = made.hypotheses().nodes
         self._table = label_table(self.numbers[: len(made.z)], made.parent)
         self._painted = [region for number, region in view.state.regions.items() if self.numbers[number]]

@@ -11,7 +11,10 @@ from numpy.typing import NDArray
 from napari_em_seg.assign.assignments import APPEARANCE, CONTINUATION, DISAPPEARANCE, MERGE, SPLIT
 from napari_em_seg.errors import DataError
 from napari_em_seg.review.drafts import Known
+from napari_em_seg.review.links import MERGE_IN_AGGLOMERATION
 from napari_em_seg.review.view import View
+
+_APART = MERGE_IN_AGGLOMERATION + 1
 
 __all__ = ["Choice", "Place", "Scene", "in_words", "place_of", "scene_of"]
 
@@ -109,7 +112,7 @@ def scene_of(
         The object of each hypothesis (`objects_of`), where they are known already.
     """
     if link < 0:
-        raise DataError("A merge in an agglomeration has no sections", "an assignment", "Look at its slice")
+        return _scene_of_merge(view, -2 - link)
     known, places = Known(view.reconstruction, view.state), dict[int, Place]()
 
     def choice(number: int) -> Choice:
@@ -132,6 +135,20 @@ def scene_of(
     return Scene(z, Choice(asked.link, asked.kind, asked.sources, asked.targets, 0.0), tuple(listed))
 
 
+def _scene_of_merge(view: View, merge: int) -> Scene:
+    """Return what there is to see of two objects that may be one, and the other answer."""
+    if view.merges is None or view.merges.ends is None or (view.merges.ends[merge] < 0).any():
+        raise DataError(f"Nobody looked where the merge m{merge} is", "one that was asked about",
+                        "Choose a link of the list")  # fmt: skip
+    a, b = (place_of(view, int(region), view.objects) for region in view.merges.ends[merge])
+    is_one = a.object == b.object
+    asked, other = (
+        Choice(-2 - merge, MERGE_IN_AGGLOMERATION if one else _APART, (a,), (b,), 0.0)
+        for one in (is_one, not is_one)
+    )
+    return Scene(min(a.z, b.z), asked, (other,))
+
+
 def place_of(view: View, region: int, numbers: NDArray[np.int32] | None = None) -> Place:
     """Return where a hypothesis lies, be it a painted one."""
     name = 0 if numbers is None or region >= len(numbers) else int(numbers[region])
@@ -152,4 +169,6 @@ def in_words(choice: Choice) -> str:
         CONTINUATION: f"{sources} goes on" + ("" if is_same else f" as {targets}"),
         SPLIT: f"{sources} splits into {targets}", MERGE: f"{sources} merge into {targets}",
         APPEARANCE: f"{targets} begins here", DISAPPEARANCE: f"{sources} ends here",
+        MERGE_IN_AGGLOMERATION: f"{sources} and {targets} are one object" if not is_same else
+        f"both belong to {sources}", _APART: f"{sources} and {targets} are two objects",
     }[choice.kind]  # fmt: skip

@@ -4,10 +4,11 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
+from numpy.typing import NDArray
 
 from napari_em_seg.review.changes import applied
 from napari_em_seg.review.expected import Expected, calibrate, expected_left
-from napari_em_seg.review.links import Links, links_of
+from napari_em_seg.review.links import Links, links_of, objects_of
 from napari_em_seg.review.merges import Merges
 from napari_em_seg.review.operations import RETRAIN, Operation
 from napari_em_seg.review.reconstruction import Outcome, Reconstruction
@@ -30,7 +31,15 @@ class View:
     def links(self) -> Links:
         """All links that can be looked at, the merges of the agglomeration at the end."""
         listed = links_of(self.reconstruction, self.outcome, self.state)
-        return listed if self.merges is None else listed + self.merges.links(self.state)
+        if self.merges is None:
+            return listed
+        return listed.of_objects(self.objects) + self.merges.links(self.state, numbers=self.objects)
+
+    @cached_property
+    def objects(self) -> NDArray[np.int32]:
+        """The object of each hypothesis (0: none), with what somebody joined."""
+        joined = None if self.merges is None else self.merges.joined(self.state)
+        return objects_of(self.reconstruction, self.outcome, self.state, joined)
 
     def after(self, operation: Operation) -> "View":
         """Return the same with an operation at the end, and with the list if it was made."""

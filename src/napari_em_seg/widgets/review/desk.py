@@ -195,7 +195,7 @@ class Desk:
         return self.sheet is not None and bool((self.sheet.links.id == link).any())
 
     def _scene(self, link: int) -> Scene | None:
-        if self.session is None or self.sheet is None or link < 0:
+        if self.session is None or self.sheet is None or link == NO_LINK:
             return None
         return scene_of(self.sheet.view, link, self.session.alternatives(link), self.sheet.objects.numbers)
 
@@ -220,6 +220,9 @@ class Desk:
             self.said.emit(f"There are {len(listed)} alternatives to this link")
             return
         choice = listed[k - 1].link
+        if choice < 0:  # of two objects that may be one, the other answer
+            self.reject()
+            return
         self._answer(lambda session, link, how: session.choose(link, choice, **how), is_against=True)
 
     def do_not_know(self) -> None:

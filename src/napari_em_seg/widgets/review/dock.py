@@ -403,7 +403,7 @@ class ReviewWidget(QWidget):
         if self.mesh.is_shown and scene is not None:
             self._make_mesh()
         following = desk.next_link()
-        if following >= 0 and desk.session is not None:
+        if following != NO_LINK and desk.session is not None:
             QTimer.singleShot(0, lambda: self._prefetch(following))
 
     def _prefetch(self, link: int) -> None:
