@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 
 from napari_em_seg import __version__, io, pipeline
-from napari_em_seg.cli import reconstruct, session, train
+from napari_em_seg.cli import propagating, reconstruct, session, train
 from napari_em_seg.cli.common import Json, Overwrite, VolumePath, VoxelSizeOption, progress_bar
 from napari_em_seg.errors import EmSegError
 from napari_em_seg.pipeline import VolumeInfo
@@ -144,6 +144,7 @@ def convert(
 
 app.command()(reconstruct.predict)
 app.command()(reconstruct.segment)
+app.command()(propagating.propagate)
 app.command()(reconstruct.models)
 app.command()(session.assign)
 app.command()(session.links)

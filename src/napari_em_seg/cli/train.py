@@ -170,6 +170,58 @@ def affinity(
 
 
 @app.command()
+def propagator(
+    out: Out,
+    data: Data,
+    validate: Validation,
+    architecture: Annotated[
+        str, typer.Option(metavar="NAME", help="propagator-small or propagator-resnet50.")
+    ] = "propagator-small",
+    variant: Annotated[
+        Literal["ST", "STL", "STN", "STC"],
+        typer.Option(
+            metavar="ST|STL|STN|STC",
+            help="What it remembers: the slice before; also both directions; also the reference slice; all.",
+        ),
+    ] = "STC",
+    pixel: Annotated[float, typer.Option(metavar="NM", help="Size of the pixels it works on.")] = 12.0,
+    slices: Annotated[int, typer.Option(metavar="N", help="Slices of a walk that is learned from.")] = 6,
+    objects: Annotated[int, typer.Option(metavar="N", help="Objects in it.")] = 3,
+    side: Annotated[int, typer.Option(metavar="N", help="Its height and width in pixels.")] = 112,
+    given: Annotated[
+        float, typer.Option(metavar="SHARE", help="Part of the steps with the true masks of the slice before.")
+    ] = 0.25,
+    steps: Steps = 6000,
+    learning_rate: Rate = 2e-3,
+    seed: Seed = 0,
+    validate_every: ValidateEvery = 500,
+    begin_from: Annotated[str | None, typer.Option(metavar="NAME|FILE", help="Weights to begin with.")] = None,
+    name: Name = None,
+    tissue: Tissue = NOT_NAMED,
+    source: Source = None,
+    licence: Licence = ASK,
+    voxel_size: VoxelSizeOption = None,
+    device: Device = "auto",
+    overwrite: Overwrite = False,
+) -> None:
+    """Train a propagator, which follows seeded objects; LABELS are object ids, 0 where there is none.
+
+    A run that is stopped goes on where it was when the same command is given again.
+    """
+    recipe = pipeline.PropagatorRecipe(
+        architecture, variant, pixel, slices, objects, side, given, steps, learning_rate, seed, validate_every,
+        begin_from,
+    )  # fmt: skip
+    with progress_bar("Training") as progress, stop_on_interrupt() as cancelled:
+        card = pipeline.train_propagator(
+            out, _parts(data, voxel_size), _parts(validate, voxel_size), recipe,
+            _provenance(name, tissue, source, licence), device=device, overwrite=overwrite,
+            progress=progress, on_validation=_print_validation, cancelled=cancelled,
+        )  # fmt: skip
+    _conclude(out, card)
+
+
+@app.command()
 def agglomeration(
     out: Annotated[Path, typer.Argument(metavar="OUT", help="The forest to write: NAME.npz.")],
     data: Annotated[

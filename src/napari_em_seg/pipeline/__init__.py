@@ -29,6 +29,14 @@ from napari_em_seg.pipeline.prediction import (
     predict_boundary,
     predict_to_file,
 )
+from napari_em_seg.pipeline.propagation import (
+    Propagated,
+    Propagation,
+    propagate,
+    propagate_to_file,
+    watershed_seeds,
+)
+from napari_em_seg.pipeline.propagator_training import PropagatorRecipe, train_propagator
 from napari_em_seg.pipeline.reconstruction import (
     Assigned,
     assign_to_session,
@@ -73,6 +81,9 @@ __all__ = [
     "PredictedMaps",
     "Prediction",
     "Prices",
+    "Propagated",
+    "Propagation",
+    "PropagatorRecipe",
     "Proposals",
     "Provenance",
     "Segmentation",
@@ -96,6 +107,8 @@ __all__ = [
     "predict_affinities",
     "predict_boundary",
     "predict_to_file",
+    "propagate",
+    "propagate_to_file",
     "propose",
     "reconstruct",
     "reconstruct_to_session",
@@ -108,6 +121,8 @@ __all__ = [
     "train_agglomeration",
     "train_assignment",
     "train_boundary",
+    "train_propagator",
     "training_folder",
+    "watershed_seeds",
     "write_sample",
 ]

@@ -106,7 +106,7 @@ class _Sections:
         self._sorted = numbers[self._order]
 
     def near(self, label: int, centre: NDArray[np.float64]) -> int:
-        """Return it: in the nearest slice that with the nearest box, of several that with the nearest centre."""
+        """Return it: in the nearest slice that with the nearest box, of several the nearest centre."""
         h = self._hypotheses
         rows = self._order[slice(*np.searchsorted(self._sorted, (label, label + 1)))]
         box, middle = h.box[rows], h.centre[rows]

@@ -12,9 +12,9 @@ from napari_em_seg.errors import DataError
 if TYPE_CHECKING:
     from napari_em_seg.predict.nets import AnyNet
 
-__all__ = ["ARCHITECTURES", "Architecture", "Figures", "architecture", "build", "describe"]
+__all__ = ["ARCHITECTURES", "PROPAGATORS", "Architecture", "Figures", "architecture", "build", "describe"]
 
-Family = Literal["deepem3d", "m2fcn", "unet", "affinity"]
+Family = Literal["deepem3d", "m2fcn", "unet", "affinity", "propagator"]
 
 
 @dataclass(frozen=True)
@@ -52,7 +52,7 @@ class Architecture:
     @property
     def task(self) -> str:
         """What it predicts."""
-        return "affinity" if self.family == "affinity" else "boundary"
+        return self.family if self.family in ("affinity", "propagator") else "boundary"
 
 
 @dataclass(frozen=True)
@@ -86,12 +86,13 @@ class Figures:
 
 def architecture(name: str) -> Architecture:
     """Return the architecture of that name, or raise a DataError that lists them."""
-    found = ARCHITECTURES.get(name)
+    known = {**ARCHITECTURES, **PROPAGATORS}
+    found = known.get(name)
     if found is None:
-        close = get_close_matches(name, ARCHITECTURES, n=1)
+        close = get_close_matches(name, known, n=1)
         raise DataError(
             f"There is no network named {name!r}",
-            f"one of {', '.join(ARCHITECTURES)}",
+            f"one of {', '.join(known)}",
             f"Did you mean {close[0]}" if close else "Choose one of these",
         )
     return found
@@ -111,7 +112,7 @@ def describe(name: str, **arguments: Any) -> Figures:
     import torch
 
     with torch.device("meta"):
-        net = build(name, **arguments).eval()
+        net: Any = build(name, **arguments).eval()
     if net.n_slices is None:
         deep, reach, _ = net.halo
         left, right, n_slices, stride = reach, reach, 2 * deep + 1, net.stride[-1]
@@ -162,10 +163,22 @@ def _affinity(**arguments: Any) -> "AnyNet":
     return AffinityUNet(**arguments)
 
 
+def _propagator(**arguments: Any) -> "AnyNet":
+    from napari_em_seg.predict.nets.propagator import Propagator
+
+    return Propagator(**arguments)
+
+
 def _architecture(
     family: Family, name: str, loss: str, n_slices: int | None = None, **arguments: Any
 ) -> Architecture:
-    builders = {"deepem3d": _deepem3d, "m2fcn": _m2fcn, "unet": _unet, "affinity": _affinity}
+    builders = {
+        "deepem3d": _deepem3d,
+        "m2fcn": _m2fcn,
+        "unet": _unet,
+        "affinity": _affinity,
+        "propagator": _propagator,
+    }
     if n_slices is not None:
         arguments = {"n_slices": n_slices, **arguments}
     return Architecture(
@@ -200,4 +213,14 @@ def _all() -> dict[str, Architecture]:
 
 
 ARCHITECTURES: Mapping[str, Architecture] = MappingProxyType(_all())
-"""All networks, by name."""
+"""All networks that predict maps, by name."""
+
+_RESNET: dict[str, Any] = {"hidden": (128, 64, 32, 16, 16), "projected": (128, 64, 32, 16, 16)}
+
+PROPAGATORS: Mapping[str, Architecture] = MappingProxyType({
+    found.name: found for found in (
+        _architecture("propagator", "propagator-small", "soft-iou", encoder="small"),
+        _architecture("propagator", "propagator-resnet50", "soft-iou", encoder="resnet50", **_RESNET),
+    )
+})  # fmt: skip
+"""Networks that follow objects from slice to slice; they need seeds, so they are not among the others."""

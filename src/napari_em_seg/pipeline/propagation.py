@@ -1,0 +1,166 @@
+"""Propagation by name: an image, seeds on a slice and a model in, labels out."""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from napari_em_seg import io
+from napari_em_seg.errors import DataError
+from napari_em_seg.pipeline.models import choose_model
+from napari_em_seg.pipeline.prediction import Prediction, predict_boundary
+from napari_em_seg.predict.weights import load_weights, resolve
+from napari_em_seg.segment import hmin_watershed
+from napari_em_seg.volume import Progress, Volume, VoxelSize
+
+if TYPE_CHECKING:
+    from napari_em_seg.propagate.tracker import TrackedSlice
+
+__all__ = ["Propagated", "Propagation", "propagate", "propagate_to_file", "watershed_seeds"]
+
+CALIBRATION = (
+    "confidence offset",
+    "confidence of probability",
+    "confidence of overlap",
+    "confidence of growth",
+)
+"""The measures on a card that make a probability of what is known of a mask."""
+
+DEPTH = 0.1
+"""Of the watershed that makes seeds; lower ones make more and smaller sections."""
+
+
+@dataclass(frozen=True)
+class Propagation:
+    """How objects are followed.
+
+    Parameters
+    ----------
+    reference
+        The slice where the seeds are.
+    model
+        A name or file; "auto" chooses by voxel size.
+    slices
+        Where to go at most.
+    device
+        See `predict.device.choose_device`.
+    """
+
+    reference: int
+    model: str = "auto"
+    slices: slice = field(default_factory=lambda: slice(None))
+    device: str = "auto"
+
+
+@dataclass(frozen=True, eq=False)
+class Propagated:
+    """What was followed: labels (z, y, x), and by object and slice how sure its mask is (NaN: ended before)."""
+
+    labels: NDArray[np.uint32]
+    objects: tuple[int, ...]
+    confidence: NDArray[np.float32]
+
+
+def propagate(
+    volume: Volume,
+    seeds: NDArray[Any],
+    wanted: Propagation,
+    *,
+    progress: Progress = None,
+    cancelled: Callable[[], bool] = lambda: False,
+) -> "Iterator[TrackedSlice]":
+    """Follow seeds (y, x) on the reference slice; see `propagate.tracker.follow`."""
+    from napari_em_seg.predict.device import choose_device
+    from napari_em_seg.predict.nets import Propagator
+    from napari_em_seg.propagate.tracker import follow
+
+    file = choose_model(volume, "propagator").model if wanted.model == "auto" else resolve(wanted.model)
+    net, card = load_weights(file.path)
+    if not isinstance(net, Propagator):
+        raise DataError(f"{card.name} predicts {card.task}", "a propagator", "See: napari-em-seg models")
+    calibration = [card.measures[name] for name in CALIBRATION if name in card.measures]
+    return follow(
+        net, volume, seeds, wanted.reference, slices=wanted.slices, device=choose_device(wanted.device),
+        calibration=calibration if len(calibration) == len(CALIBRATION) else None,
+        progress=progress, cancelled=cancelled,
+    )  # fmt: skip
+
+
+def collected(found: "Iterator[TrackedSlice]", shape: tuple[int, int, int]) -> Propagated:
+    """Put slices together."""
+    labels, sure = np.zeros(shape, np.uint32), dict[int, dict[int, float]]()
+    for one in found:
+        labels[one.z] = one.labels
+        for name, value in one.confidence.items():
+            sure.setdefault(name, {})[one.z] = value
+    names = sorted(sure)
+    table = np.array([[sure[name].get(z, np.nan) for z in range(shape[0])] for name in names], np.float32)
+    return Propagated(labels, tuple(names), table.reshape(len(names), shape[0]))
+
+
+def propagate_to_file(
+    raw: str,
+    seeds: str,
+    out: str,
+    wanted: Propagation,
+    *,
+    voxel_size_nm: VoxelSize | None = None,
+    overwrite: bool = False,
+    progress: Progress = None,
+    cancelled: Callable[[], bool] = lambda: False,
+) -> Propagated:
+    """Follow seeds through an image and write labels.
+
+    ``seeds`` are labels of the same volume, of which those of the reference slice count, or of that slice
+    alone; "watershed" takes the sections that a watershed of its predicted boundaries finds.
+    """
+    io.check_volume_target(out, kind="labels", overwrite=overwrite)
+    image = io.open_volume(raw, "image")
+    if voxel_size_nm is not None:
+        image = image.with_voxel_size(voxel_size_nm)
+    if not 0 <= wanted.reference < len(image):
+        raise DataError(f"The reference slice is {wanted.reference}", f"one of 0 to {len(image) - 1}",
+                        "Give another --reference")  # fmt: skip
+    if seeds == "watershed":
+        plane = watershed_seeds(image, wanted.reference, device=wanted.device)
+    else:
+        plane = _plane_of(io.open_volume(seeds, "labels"), image, wanted.reference)
+    found = collected(propagate(image, plane, wanted, progress=progress, cancelled=cancelled), image.shape)
+    volume = Volume(found.labels, image.voxel_size_nm, "propagated", kind="labels")
+    io.write_volume(volume, out, overwrite=overwrite)
+    return found
+
+
+def watershed_seeds(
+    image: Volume, reference: int, *, least: int = 150, device: str = "auto"
+) -> NDArray[np.uint32]:
+    """Return the sections that a watershed of the predicted boundaries of a slice finds.
+
+    Parameters
+    ----------
+    image
+        The volume.
+    reference
+        The slice.
+    least
+        Pixels below which a section is left out.
+    device
+        For the prediction.
+    """
+    wanted = Prediction(slices=slice(reference, reference + 1), views=1, device=device)
+    boundary = np.asarray(predict_boundary(image, wanted))
+    found: NDArray[np.uint32] = hmin_watershed(boundary, DEPTH, mode="2d")[0].astype(np.uint32)
+    found[boundary[0] > 127] = 0  # membrane
+    found[np.isin(found, np.flatnonzero(np.bincount(found.reshape(-1)) < least))] = 0
+    return found
+
+
+def _plane_of(labels: Volume, image: Volume, reference: int) -> NDArray[Any]:
+    if labels.shape == image.shape:
+        return np.asarray(labels[reference])
+    if labels.shape == (1, *image.shape[1:]):
+        return np.asarray(labels[0])
+    raise DataError(f"The seeds are {labels.shape}, the image {image.shape}", "labels of the image, or of one "
+                    "of its slices", "Give the labels that belong to this image")  # fmt: skip

@@ -1,0 +1,177 @@
+"""Training of propagators by name: first with the true masks of the slice before, then with their own."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from hashlib import sha256
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+
+from napari_em_seg.errors import DataError
+from napari_em_seg.pipeline.training import (
+    LabelledPart,
+    Provenance,
+    beginning,
+    check_parts,
+    check_target,
+    first_net,
+    new_card,
+    plan_of,
+    run_training,
+    training_folder,
+)
+from napari_em_seg.predict.registry import PROPAGATORS
+from napari_em_seg.predict.weights import Card
+from napari_em_seg.volume import Progress
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from napari_em_seg.propagate.sequences import IdStack, SequenceSampler
+
+__all__ = ["PropagatorRecipe", "train_propagator"]
+
+Variant = Literal["ST", "STL", "STN", "STC"]
+
+_WALKS = 24  # of a validation
+
+
+@dataclass(frozen=True)
+class PropagatorRecipe:
+    """How a propagator is trained.
+
+    Parameters
+    ----------
+    architecture
+        "propagator-small" or "propagator-resnet50".
+    variant
+        What it remembers: "ST", "STL", "STN" or "STC".
+    pixel_nm
+        Size of the pixels it works on; volumes are thinned out to it by whole factors.
+    n_slices, n_objects, side
+        Of a walk that is learned from: slices with the reference slice, objects, and pixels along y and x.
+    given
+        The part of the steps in which the true masks of the slice before are given.
+    steps, learning_rate, seed, validate_every, begin_from
+        As in `training.BoundaryRecipe`.
+    """
+
+    architecture: str = "propagator-small"
+    variant: Variant = "STC"
+    pixel_nm: float = 12.0
+    n_slices: int = 6
+    n_objects: int = 3
+    side: int = 112
+    given: float = 0.25
+    steps: int = 6000
+    learning_rate: float = 2e-3
+    seed: int = 0
+    validate_every: int = 500
+    begin_from: str | None = None
+
+    @property
+    def arguments(self) -> dict[str, Any]:
+        """What the network is built with, beside what its name says."""
+        return {"variant": self.variant, "pixel_nm": self.pixel_nm}
+
+
+def train_propagator(
+    out: Path,
+    training: Sequence[LabelledPart],
+    validation: Sequence[LabelledPart],
+    recipe: PropagatorRecipe,
+    provenance: Provenance = Provenance(),  # noqa: B008 - it is frozen
+    *,
+    device: str = "auto",
+    overwrite: bool = False,
+    progress: Progress = None,
+    on_validation: Callable[[Mapping[str, float]], object] | None = None,
+    cancelled: Callable[[], bool] = lambda: False,
+) -> Card | None:
+    """Train a propagator and write its weights; a run that was stopped goes on where it was.
+
+    The network is kept that follows the objects of the validation slices best, without being given more than
+    their masks on the reference slice.
+    """
+    check_target(out, overwrite)
+    voxel_size = check_parts(training, validation)
+    if recipe.architecture not in PROPAGATORS:
+        raise DataError(f"{recipe.architecture} is no propagator", f"one of {', '.join(PROPAGATORS)}",
+                        "Choose one of these")  # fmt: skip
+    if not 0 <= recipe.given < 1:
+        raise DataError(f"In a part of {recipe.given} of the steps true masks are to be given",
+                        "a part from 0 to below 1", "Try 0.25")  # fmt: skip
+
+    from napari_em_seg.predict.augment import NONE
+    from napari_em_seg.predict.device import choose_device
+    from napari_em_seg.predict.train import train
+    from napari_em_seg.propagate.sequences import PropagatorTask, SequenceSampler
+
+    net = first_net(recipe, **recipe.arguments)
+    pixel = (recipe.pixel_nm, recipe.pixel_nm)
+    card = new_card(out, net, recipe, provenance, training, (voxel_size[0], *pixel))
+    card = replace(card, arguments=recipe.arguments)
+    stacks, kept = ([_stack(part, recipe.pixel_nm) for part in parts] for parts in (training, validation))
+    shape = recipe.n_slices, recipe.n_objects, recipe.side
+    sampler = SequenceSampler(stacks, *shape)
+    validations = SequenceSampler(kept, *shape, NONE)
+    about = _fingerprint(recipe, stacks, kept)
+
+    def measured(found: "nn.Module") -> dict[str, float]:
+        return _measure(found, validations, choose_device(device))
+
+    given = round(recipe.given * recipe.steps)
+    if given:
+        train(
+            net, PropagatorTask(sampler, measured, is_given=True), plan_of(replace(recipe, steps=given)),
+            training_folder(out) / "given", device=choose_device(device), about=about,
+            on_validation=on_validation, cancelled=cancelled,
+            on_step=lambda step, _: progress(step, recipe.steps) if progress else None,
+        )  # fmt: skip
+        if cancelled():
+            return None
+    rest = replace(recipe, steps=recipe.steps - given)
+    return run_training(
+        out, net, PropagatorTask(sampler, measured, is_given=False), rest, card, about, device=device,
+        overwrite=overwrite, on_validation=on_validation, cancelled=cancelled,
+        progress=None if progress is None else lambda step, _: progress(given + step, recipe.steps),
+    )  # fmt: skip
+
+
+def _stack(part: LabelledPart, pixel_nm: float) -> "IdStack":
+    from napari_em_seg.propagate.sequences import id_stack
+    from napari_em_seg.propagate.tracker import thinning
+
+    return id_stack(part.raw, part.labels, part.slices, thinning(part.raw.voxel_size_nm, pixel_nm))
+
+
+def _measure(net: "nn.Module", sampler: "SequenceSampler", device: Any) -> dict[str, float]:
+    """Return the mean intersection over union on all slices but the first, and on the last one."""
+    import torch
+
+    from napari_em_seg.propagate.sequences import walk
+
+    found = []
+    for k in range(_WALKS):
+        images, truth = (x.to(device) for x in sampler.draw(np.random.default_rng((1, k))))
+        masks = torch.sigmoid(walk(net, images, truth, False)) > 0.5
+        for o in range(truth.shape[2]):
+            ours, theirs = masks[0, :, o], truth[0, :, o] > 0
+            if theirs[0].any():
+                either = (ours | theirs).sum(dim=(1, 2)).float()
+                iou = torch.where(either > 0, (ours & theirs).sum(dim=(1, 2)) / either.clamp_min(1), 1.0)
+                found.append(iou.cpu().numpy())
+    table = np.array(found)
+    mean, last = float(table[:, 1:].mean()), float(table[:, -1].mean())
+    return {"score": 1 - mean, "iou": mean, "iou_last": last}
+
+
+def _fingerprint(recipe: PropagatorRecipe, stacks: "Sequence[IdStack]", kept: "Sequence[IdStack]") -> str:
+    """Return a number that is another one wherever another network would come out."""
+    digest = sha256(repr(recipe).encode() + beginning(recipe))
+    for stack in (*stacks, *kept):
+        for array in (stack.image, stack.ids):
+            digest.update(f"{array.shape} {array.dtype}".encode())
+            digest.update(np.ascontiguousarray(array).data)
+    return digest.hexdigest()

@@ -1,0 +1,184 @@
+"""The tracker, with a network that is known by heart, and with the bundled one on tissue."""
+
+import numpy as np
+import pytest
+import torch
+
+from napari_em_seg.errors import Cancelled, DataError
+from napari_em_seg.propagate.tracker import Settings, confidence_of, follow, thinning
+from napari_em_seg.volume import Volume
+
+
+class Copy(torch.nn.Module):
+    """A network that says: each object is where the slice has its grey value, near where it was before."""
+
+    pixel_nm, stride, strides = 6.0, 8, (8, 1)
+
+    def __init__(self):
+        super().__init__()
+        self.windows = []
+
+    def encode(self, image):
+        return [torch.nn.functional.avg_pool2d(image, 8), image]
+
+    def forward(self, features, masks, seeds, memory=None):
+        image = features[1]
+        self.windows.append(tuple(image.shape[-2:]))
+        if memory is None:
+            values = [(image * seeds[:, o : o + 1]).sum() / seeds[:, o].sum() for o in range(masks.shape[1])]
+            memory = [[_Memory(v) for v in values], [_Memory(v) for v in values]]
+        logits = []
+        for o, one in enumerate(memory[1]):
+            near = torch.nn.functional.max_pool2d(masks[:, o : o + 1], 9, 1, 4)
+            logits.append(8 * (near - 0.5) - 40 * (image - one.value).abs())
+        return torch.cat(logits, dim=1), memory
+
+
+class _Memory(tuple):
+    """Remembers a grey value where the tracker expects states."""
+
+    __slots__ = ()
+
+    def __new__(cls, value):
+        return tuple.__new__(cls, (value,))
+
+    value = property(lambda self: self[0])
+
+
+@pytest.fixture(autouse=True)
+def _plain_memory(monkeypatch):
+    monkeypatch.setattr("napari_em_seg.propagate.tracker._moved_memory", lambda memory, *_: memory)
+
+
+def drifting(n_slices=9, size=(64, 80)):
+    """Three squares of different grey values that drift by two pixels from slice to slice."""
+    image, ids = np.zeros((n_slices, *size), np.uint8), np.zeros((n_slices, *size), np.uint32)
+    for label, (y, x, grey) in {3: (6, 6, 90), 5: (10, 40, 150), 9: (40, 20, 220)}.items():
+        for z in range(n_slices):
+            image[z, y + z : y + z + 14, x + 2 * z : x + 2 * z + 12] = grey
+            ids[z, y + z : y + z + 14, x + 2 * z : x + 2 * z + 12] = label
+    return Volume(image, (30, 6, 6), "squares"), ids
+
+
+def run(net, volume, ids, reference, **options):
+    return {one.z: one for one in follow(net, volume, ids[reference], reference, **options)}
+
+
+@pytest.mark.parametrize("reference", [0, 4, 8])
+@pytest.mark.parametrize("group", [1, 2, 3])
+def test_objects_are_followed_in_both_directions_in_groups_of_any_size(reference, group):
+    volume, ids = drifting()
+    found = run(Copy(), volume, ids, reference, settings=Settings(group=group))
+    assert set(found) == set(range(9))
+    for z, one in found.items():
+        assert (one.labels == ids[z]).all()
+        assert set(one.confidence) == {3, 5, 9}
+        assert min(one.confidence.values()) > 0.9
+
+
+def test_nearest_slices_come_first_and_nothing_beyond_the_extent():
+    volume, ids = drifting()
+    order = [one.z for one in follow(Copy(), volume, ids[4], 4, slices=slice(2, 8))]
+    assert order == [4, 5, 3, 6, 2, 7]
+
+
+def test_up_is_down_in_a_volume_that_is_turned_over():
+    volume, ids = drifting()
+    there = run(Copy(), volume, ids, 2)
+    over = Volume(np.asarray(volume[:])[::-1], volume.voxel_size_nm, "over")
+    back = run(Copy(), over, ids[::-1], 6)
+    assert all((there[z].labels == back[8 - z].labels).all() for z in range(9))
+
+
+def test_it_looks_only_at_windows_around_its_objects():
+    volume, ids = drifting(size=(256, 320))
+    net = Copy()
+    run(net, volume, ids, 4, settings=Settings(group=1, margin=16))
+    assert max(h * w for h, w in net.windows) < 80 * 80
+
+
+def test_slices_larger_than_a_tile_are_encoded_alike(monkeypatch):
+    volume, ids = drifting(5, (96, 128))
+    whole = run(Copy(), volume, ids, 2)
+    monkeypatch.setattr("napari_em_seg.propagate.tracker._TILE", 32)
+    monkeypatch.setattr("napari_em_seg.propagate.tracker._HALO", 16)
+    tiled = run(Copy(), volume, ids, 2)
+    assert all((whole[z].labels == tiled[z].labels).all() for z in whole)
+
+
+def test_an_object_that_ends_is_let_go_and_others_go_on():
+    volume, ids = drifting()
+    image = np.array(volume[:])
+    image[5:][ids[5:] == 5] = 0
+    found = run(Copy(), Volume(image, (30, 6, 6), "x"), ids, 2, settings=Settings(patience=2))
+    assert found[4].confidence[5] > 0.9
+    assert found[5].confidence[5] == 0
+    assert 5 not in found[8].confidence  # after two slices of patience
+    assert not any((found[z].labels == 5).any() for z in range(5, 9))
+    assert (found[8].labels == np.where(ids[8] == 5, 0, ids[8])).all()
+
+
+@pytest.mark.parametrize("lost", [[5], [5, 6]])
+def test_missing_slices_are_bridged(lost):
+    volume, ids = drifting()
+    image = np.array(volume[:])
+    image[lost] = 0
+    found = run(Copy(), Volume(image, (30, 6, 6), "x"), ids, 3, settings=Settings(patience=2))
+    after = max(lost) + 1
+    overlap = {label: (found[after].labels == label)[ids[after] == label].mean() for label in (3, 5, 9)}
+    assert min(overlap.values()) > 0.4  # the drift of two or three slices at once is more than the stub sees
+    assert all(found[z].confidence == {3: 0, 5: 0, 9: 0} for z in lost)
+
+
+def test_where_two_want_a_pixel_the_likelier_one_gets_it():
+    volume, ids = drifting()
+    both = np.array(ids)
+    both[4][ids[4] == 3] = 5  # one object of two grey values, and another one that has its own
+    found = run(Copy(), volume, both, 4)
+    for one in found.values():
+        assert set(np.unique(one.labels)) <= {0, 5, 9}
+
+
+def test_cancel_stops_at_once_and_what_was_given_stays():
+    volume, ids = drifting()
+    given = []
+    with pytest.raises(Cancelled):
+        for one in follow(Copy(), volume, ids[4], 4, cancelled=lambda: len(given) >= 3):
+            given.append(one.z)  # noqa: PERF401 - what was given before the error counts
+    assert given == [4, 5, 3]
+
+
+def test_progress_reaches_the_end():
+    volume, ids = drifting()
+    told = []
+    list(follow(Copy(), volume, ids[4], 4, progress=lambda done, n: told.append((done, n))))
+    assert told[-1] == (9, 9)
+
+
+@pytest.mark.parametrize(
+    ("reference", "seeds", "words"),
+    [(20, None, "not among the slices 0 to 8"), (2, np.zeros((64, 80), int), "no seeds on slice 2"),
+     (2, np.ones((4, 4), int), "shape"), (2, np.ones((64, 80)), "float64")],
+)  # fmt: skip
+def test_bad_input(reference, seeds, words):
+    volume, ids = drifting()
+    with pytest.raises(DataError, match=words):
+        list(follow(Copy(), volume, ids[4] if seeds is None else seeds, reference))
+
+
+def test_pixels_are_thinned_by_whole_factors():
+    assert [thinning((30, s, s), 12) for s in (3, 4, 6, 8, 12, 40)] == [4, 3, 2, 2, 1, 1]
+    with pytest.raises(DataError, match="voxel size"):
+        thinning(None, 12)
+
+
+def test_confidence_is_the_mean_probability_or_what_was_learned_of_it():
+    mask, before = torch.zeros(8, 8), torch.zeros(8, 8)
+    mask[2:6, 2:6], before[2:6, 2:6] = 0.8, 1
+    assert confidence_of(mask, before, None) == pytest.approx(0.8)
+    assert confidence_of(mask, before, (0.0, 1.0, 0.0, 0.0)) == pytest.approx(0.8)
+    surer = confidence_of(mask, before, (0.0, 1.0, 1.0, 0.0))
+    assert surer == pytest.approx(1 / (1 + np.exp(-(np.log(4) + 1))))
+    before[2:6, 2:6] = 0
+    before[0, 0] = 1
+    assert confidence_of(mask, before, (0.0, 1.0, 1.0, 0.0)) < surer
