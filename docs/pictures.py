@@ -24,6 +24,7 @@ from qtpy.QtWidgets import QMenu
 from napari_em_seg.io import write_volume
 from napari_em_seg.pipeline import sample_volumes
 from napari_em_seg.volume import Volume
+from napari_em_seg.widgets.demo_review import review_chapter
 from napari_em_seg.widgets.pictures import save_picture, settle
 
 IMAGES = Path(__file__).parent / "images"
@@ -102,6 +103,16 @@ def voxel_size(viewer: napari.Viewer) -> None:
         viewer.layers.clear()
 
 
+def review() -> None:
+    """Have the demo's robot review a part of the sample, and keep three of its pictures."""
+    with tempfile.TemporaryDirectory() as folder:
+        review_chapter(*sample_volumes(), Path(folder))
+        for made, name in (("review", "review"), ("review-3d", "review-3d"), ("errors", "review-errors")):
+            (IMAGES / f"{name}.png").write_bytes((Path(folder) / f"{made}.png").read_bytes())
+            if made != "errors":
+                shrink(IMAGES / f"{name}.png")
+
+
 def menu(viewer: napari.Viewer) -> None:
     """Take the menu File ▸ Open Sample ▸ EM segmentation."""
     window = viewer.window._qt_window
@@ -136,6 +147,7 @@ def main() -> None:
     for take in (sample, voxel_size, menu):
         with viewer_of("napari") as viewer:
             take(viewer)
+    review()
 
 
 if __name__ == "__main__":

@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from napari_em_seg.widgets.keys import as_markdown
+
 PAGE = Path(__file__).parents[1] / "docs" / "command-line.md"
 USAGES = re.findall(r"```text\n(Usage: napari-em-seg .*?)```", PAGE.read_text("utf-8"), re.S)
 
@@ -27,6 +29,11 @@ def said(command: list[str]) -> str:
 @pytest.mark.parametrize("usage", USAGES, ids=[" ".join(command_of(usage)) or "all" for usage in USAGES])
 def test_help_is_as_printed(usage: str) -> None:
     assert usage.split() == said(command_of(usage)).split()
+
+
+def test_the_keys_are_those_of_the_key_map() -> None:
+    page = (PAGE.parent / "review.md").read_text("utf-8")
+    assert page.partition("<!-- keys -->\n")[2].partition("<!-- /keys -->")[0] == as_markdown()
 
 
 def commands_below(command: list[str]) -> list[list[str]]:

@@ -346,3 +346,19 @@ def test_the_state_without_anything_is_the_solution_that_there_was(made):
     assert outcome.objective == pytest.approx(made.outcome.objective)
     for name, column in outcome.scores.columns().items():
         np.testing.assert_allclose(column, made.outcome.scores.columns()[name], atol=1e-5)
+
+
+def test_an_object_from_elsewhere_is_whole_and_what_is_in_its_way_gives_way(session, made):
+    shape = made.nodes.shape
+    masks = {}
+    for z in (1, 2, 3):
+        masks[z] = np.zeros(shape[1:], bool)
+        masks[z][20 + z : 50 + z, 30:70] = True  # across whatever lies there
+    session.add_object(masks)
+    numbers = session.view.objects
+    painted = list(session.state.regions)
+    assert len({int(numbers[i]) for i in painted}) == 1
+    assert numbers[painted[0]] > 0
+    check(session)
+    session.undo()
+    assert session.outcome.chosen[: len(made.kind)].tolist() == made.outcome.chosen.tolist()

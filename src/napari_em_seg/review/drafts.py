@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -10,11 +11,11 @@ from numpy.typing import NDArray
 from napari_em_seg.assign.assignments import APPEARANCE, CONTINUATION, DISAPPEARANCE, KINDS, MERGE, SPLIT
 from napari_em_seg.errors import DataError
 from napari_em_seg.review.added import AddedLink, AddedRegion
-from napari_em_seg.review.operations import ACCEPT, ALTERNATIVE, BY_HAND, REGION, REJECT, Draft
+from napari_em_seg.review.operations import ACCEPT, ALTERNATIVE, BY_HAND, OBJECT, REGION, REJECT, Draft
 from napari_em_seg.review.reconstruction import Reconstruction
 from napari_em_seg.review.state import State
 
-__all__ = ["Known", "by_hand", "choose", "decide", "region"]
+__all__ = ["Known", "by_hand", "choose", "decide", "object_through", "region"]
 
 _KIND_OF = {(1, 1): CONTINUATION, (1, 2): SPLIT, (2, 1): MERGE, (0, 1): APPEARANCE, (1, 0): DISAPPEARANCE}
 
@@ -148,3 +149,36 @@ def region(
     links = [asdict(link) for link in (*ends, *candidates)]
     first = known.n_links + known.state.n_links
     return Draft(REGION, {"region": number, **painted, "variable": first, "links": links})
+
+
+def object_through(known: Known, masks: Mapping[int, NDArray[np.bool_]], origin: str) -> Draft:
+    """Make an object of one mask (y, x) in each of several slices that follow each other, and pin its links.
+
+    It may begin before and end behind them only where there is nothing: at the usual cost, and for nothing in
+    the first and the last slice.
+    """
+    slices = sorted(z for z, mask in masks.items() if mask.any())
+    n_z, n_y, n_x = known.reconstruction.nodes.shape
+    fits = all(0 <= z < n_z and masks[z].shape == (n_y, n_x) for z in slices)
+    if not slices or slices != list(range(slices[0], slices[-1] + 1)) or not fits:
+        raise DataError(f"The object is in the slices {slices}", f"slices that follow each other, of 0 to "
+                        f"{n_z - 1}, with masks of {n_y}×{n_x}",
+                        "Fill the gap, or take the parts one by one")  # fmt: skip
+    first_region, usual = known.n_regions + known.state.n_regions, known.usual_end_cost()
+    regions = []
+    for number, z in enumerate(slices, first_region):
+        rows, columns = (np.flatnonzero(masks[z].any(axis=axis)) for axis in (1, 0))
+        y, x = int(rows[0]), int(columns[0])
+        part = masks[z][y : rows[-1] + 1, x : columns[-1] + 1]
+        regions.append({"region": number, **asdict(AddedRegion.from_mask(z, y, x, part, origin))})
+    numbers = [int(entry["region"]) for entry in regions]
+    ends = [0.0 if z == border else usual for z, border in ((slices[0], 0), (slices[-1], n_z - 1))]
+    links = [
+        AddedLink(APPEARANCE, (-1, -1), (numbers[0], -1), ends[0]),
+        *(AddedLink(CONTINUATION, (a, -1), (b, -1), 0.0) for a, b in pairwise(numbers)),
+        AddedLink(DISAPPEARANCE, (numbers[-1], -1), (-1, -1), ends[1]),
+    ]
+    variable = known.n_links + known.state.n_links
+    pins = [[variable + k, 1] for k in range(len(links))]
+    return Draft(OBJECT, {"regions": regions, "variable": variable, "links": [asdict(link) for link in links],
+                          "pins": pins})  # fmt: skip

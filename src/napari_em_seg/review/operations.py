@@ -9,20 +9,20 @@ from typing import Any
 from napari_em_seg.errors import FormatError
 
 __all__ = [
-    "ACCEPT", "ALTERNATIVE", "BY_HAND", "DO_NOT_KNOW", "EDITS", "KINDS", "MOVED", "NOTE", "REDO", "REGION",
-    "REJECT", "RETRAIN", "SETTING", "SKIP", "UNDO", "VERDICTS", "Draft", "Operation", "as_read",
+    "ACCEPT", "ALTERNATIVE", "BY_HAND", "DO_NOT_KNOW", "EDITS", "KINDS", "MOVED", "NOTE", "OBJECT", "REDO",
+    "REGION", "REJECT", "RETRAIN", "SETTING", "SKIP", "UNDO", "VERDICTS", "Draft", "Operation", "as_read",
     "from_json", "to_json",
 ]  # fmt: skip
 
 ACCEPT, REJECT, ALTERNATIVE, BY_HAND = "accept", "reject", "alternative", "by hand"
 DO_NOT_KNOW, SKIP = "don't know", "skip"
-REGION, NOTE, RETRAIN, SETTING = "region", "note", "retrain", "setting"
+REGION, OBJECT, NOTE, RETRAIN, SETTING = "region", "object", "note", "retrain", "setting"
 UNDO, REDO, MOVED = "undo", "redo", "moved"
 
 VERDICTS = (ACCEPT, REJECT, ALTERNATIVE, BY_HAND, DO_NOT_KNOW, SKIP)
 """Kinds of operations that answer the question whether a link is right."""
 
-EDITS = (*VERDICTS, REGION, NOTE, RETRAIN, SETTING)
+EDITS = (*VERDICTS, REGION, OBJECT, NOTE, RETRAIN, SETTING)
 """Kinds of operations that can be undone."""
 
 KINDS = (*EDITS, UNDO, REDO, MOVED)
@@ -50,6 +50,8 @@ class Draft:
         skip
         region           ``region``, the number it gets; ``z``, ``y``, ``x``, ``shape``, ``runs``, ``origin``;
                          ``links``, what may become of it, with numbers from ``variable`` on
+        object           ``regions``, a list of such entries; ``variable`` and ``links``, which run through
+                         them; ``pins`` of these
         note             ``text``; ``link``, or none
         retrain          ``generation`` of costs; ``model``, what made them; ``report`` of the held-out verdicts
         setting          ``name``, ``value``; ``solves``, whether the solution depends on it

@@ -1,7 +1,7 @@
 """Session: a reconstruction and all that people say about it, kept so that nothing is lost."""
 
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -118,6 +118,16 @@ class Session(OpenSession):
         with self._one_by_one:
             draft = drafts.region(self.known, (z, y, x), mask, origin, candidates, end_cost)
             return self.commit(draft, **how)
+
+    def add_object(
+        self, masks: Mapping[int, NDArray[np.bool_]], origin: str = "propagated", **how: Any
+    ) -> Operation:
+        """Make an object of one mask (y, x) in each of several slices; what is in its way gives way.
+
+        Objects that were accepted before do not: where they overlap it, this is refused.
+        """
+        with self._one_by_one:
+            return self.commit(drafts.object_through(self.known, masks, origin), **how)
 
     def do_not_know(self, link: int, **how: Any) -> Operation:
         """Say that one cannot tell; an earlier answer is taken back."""

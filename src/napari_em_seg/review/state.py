@@ -15,6 +15,7 @@ from napari_em_seg.review.operations import (
     EDITS,
     MOVED,
     NOTE,
+    OBJECT,
     REDO,
     REGION,
     REJECT,
@@ -162,12 +163,13 @@ def fold(operations: Sequence[Operation]) -> State:
         except (KeyError, TypeError, ValueError) as error:
             raise _odd(operation, f"a {operation.kind!r} that lacks something ({error})") from error
     kinds = [operation.kind for operation in operations]
-    painted = sum(len(o.payload["links"]) for o in operations if o.kind == REGION)
+    painted = sum(len(o.payload["links"]) for o in operations if o.kind in (REGION, OBJECT))
+    n_regions = sum(len(o.payload.get("regions", (0,))) for o in operations if o.kind in (REGION, OBJECT))
     moved = {o.payload["name"]: o.payload["path"] for o in operations if o.kind == MOVED}
     return State(
         {link: value for link, (value, _) in folding.pins.items()},
         {link: status for link, (status, _) in folding.statuses.items()},
-        folding.links, folding.regions, kinds.count(BY_HAND) + painted, kinds.count(REGION),
+        folding.links, folding.regions, kinds.count(BY_HAND) + painted, n_regions,
         tuple(folding.notes), tuple(folding.verdicts.values()), folding.settings, frozenset(folding.solving),
         folding.generation, moved,
         tuple(o.id for o in done), tuple(o.id for o in undone),
@@ -199,6 +201,14 @@ class _Folding:
             self.regions[payload["region"]] = AddedRegion.from_payload(payload)
             for number, link in enumerate(payload["links"], payload["variable"]):
                 self.links[number] = AddedLink.from_payload(link)
+        elif kind == OBJECT:
+            for region in payload["regions"]:
+                self.regions[region["region"]] = AddedRegion.from_payload(region)
+            for number, link in enumerate(payload["links"], payload["variable"]):
+                self.links[number] = AddedLink.from_payload(link)
+            for link, value in payload["pins"]:
+                self.pins[link] = (int(value), link)
+                self.statuses[link] = (Status.ACCEPTED, link)
         elif kind == NOTE:
             self.notes.append(Note(operation.id, payload["text"], payload.get("link")))
         elif kind == RETRAIN:

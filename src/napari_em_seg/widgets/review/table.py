@@ -129,7 +129,7 @@ class LinkTable(QTableView):
         header.setStretchLastSection(True)
         header.setSectionsClickable(True)
         width = self.fontMetrics().horizontalAdvance("0")
-        for column, letters in enumerate((5, 10, 10, 9, 7, 8)):
+        for column, letters in enumerate((5, 10, 9, 8, 7, 8)):
             self.setColumnWidth(column, letters * width)
         self.setMinimumHeight(110)
         self.setHorizontalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAlwaysOff)
