@@ -5,14 +5,17 @@ import pytest
 import torch
 
 from napari_em_seg.errors import Cancelled, DataError
-from napari_em_seg.propagate.tracker import Settings, confidence_of, follow, thinning
+from napari_em_seg.predict.nets.propagator import Memory
+from napari_em_seg.predict.registry import build
+from napari_em_seg.propagate.looking import thinning
+from napari_em_seg.propagate.tracker import Settings, follow
 from napari_em_seg.volume import Volume
 
 
 class Copy(torch.nn.Module):
     """A network that says: each object is where the slice has its grey value, near where it was before."""
 
-    pixel_nm, stride, strides = 6.0, 8, (8, 1)
+    pixel_nm, stride, strides, variant = 6.0, 8, (8, 1), "STN"
 
     def __init__(self):
         super().__init__()
@@ -24,30 +27,18 @@ class Copy(torch.nn.Module):
     def forward(self, features, masks, seeds, memory=None):
         image = features[1]
         self.windows.append(tuple(image.shape[-2:]))
-        if memory is None:
-            values = [(image * seeds[:, o : o + 1]).sum() / seeds[:, o].sum() for o in range(masks.shape[1])]
-            memory = [[_Memory(v) for v in values], [_Memory(v) for v in values]]
+        if memory is None:  # remembers the seed, and its grey values
+            memory = [[Memory((f[:, :1] * 0,) * 2, None, f[:, :1] * 0)] * masks.shape[1] for f in features]
+            memory[1] = [
+                Memory((image * 0,) * 2, None, torch.cat((image * seed, seed), dim=1))
+                for seed in seeds.split(1, dim=1)
+            ]
         logits = []
         for o, one in enumerate(memory[1]):
+            value = one.reference[:, 0].sum() / one.reference[:, 1].sum()
             near = torch.nn.functional.max_pool2d(masks[:, o : o + 1], 9, 1, 4)
-            logits.append(8 * (near - 0.5) - 40 * (image - one.value).abs())
+            logits.append(8 * (near - 0.5) - 40 * (image - value).abs())
         return torch.cat(logits, dim=1), memory
-
-
-class _Memory(tuple):
-    """Remembers a grey value where the tracker expects states."""
-
-    __slots__ = ()
-
-    def __new__(cls, value):
-        return tuple.__new__(cls, (value,))
-
-    value = property(lambda self: self[0])
-
-
-@pytest.fixture(autouse=True)
-def _plain_memory(monkeypatch):
-    monkeypatch.setattr("napari_em_seg.propagate.tracker._moved_memory", lambda memory, *_: memory)
 
 
 def drifting(n_slices=9, size=(64, 80)):
@@ -100,8 +91,8 @@ def test_it_looks_only_at_windows_around_its_objects():
 def test_slices_larger_than_a_tile_are_encoded_alike(monkeypatch):
     volume, ids = drifting(5, (96, 128))
     whole = run(Copy(), volume, ids, 2)
-    monkeypatch.setattr("napari_em_seg.propagate.tracker._TILE", 32)
-    monkeypatch.setattr("napari_em_seg.propagate.tracker._HALO", 16)
+    monkeypatch.setattr("napari_em_seg.propagate.looking._TILE", 32)
+    monkeypatch.setattr("napari_em_seg.propagate.looking._FAR", 16)
     tiled = run(Copy(), volume, ids, 2)
     assert all((whole[z].labels == tiled[z].labels).all() for z in whole)
 
@@ -155,30 +146,70 @@ def test_progress_reaches_the_end():
     assert told[-1] == (9, 9)
 
 
+@torch.inference_mode()
+def test_a_large_window_is_looked_at_tile_by_tile_and_nothing_changes(monkeypatch):
+    volume, ids = drifting(6, (96, 128))
+    whole = run(Copy(), volume, ids, 2)
+    monkeypatch.setattr("napari_em_seg.propagate.looking._TILE", 16)
+    net = Copy()
+    tiled = run(net, volume, ids, 2)
+    assert all((whole[z].labels == tiled[z].labels).all() for z in whole)
+    assert max(max(size) for size in net.windows) <= 24 + 2 * 64
+
+
+def test_a_slice_is_encoded_once_whatever_the_number_of_objects():
+    volume, ids = drifting()
+    calls = []
+
+    class Counted(Copy):
+        def encode(self, image):
+            calls.append(image.shape)
+            return super().encode(image)
+
+    run(Counted(), volume, ids, 4, settings=Settings(group=1))
+    assert len(calls) == 9
+
+
+def test_doubt_for_longer_than_the_patience_ends_an_object():
+    volume, ids = drifting()
+    found = run(Copy(), volume, ids, 0, settings=Settings(doubt=1.1, patience=1))
+    assert [3 in found[z].confidence for z in sorted(found)] == [True, True, True]
+    assert sorted(found) == [0, 1, 2]
+
+
+def test_going_on_from_a_corrected_slice_is_a_run_of_its_own():
+    volume, ids = drifting()
+    once = run(Copy(), volume, ids, 2)
+    again = {one.z: one for one in follow(Copy(), volume, once[5].labels, 5, slices=slice(5, 9))}
+    assert sorted(again) == [5, 6, 7, 8]
+    assert all((again[z].labels == ids[z]).all() for z in again)
+
+
+@torch.inference_mode()
+def test_what_is_remembered_is_bounded_by_the_windows_not_by_the_slice():
+    volume, ids = drifting(3, (256, 320))
+    tracker = follow(build("propagator-small", pixel_nm=6.0), volume, ids[1], 1, settings=Settings(margin=8))
+    walker = tracker.gi_frame.f_locals["walker"]
+    objects = walker.begin(ids[1], [3, 5, 9], 1)
+    for one in objects:
+        assert (one.box[2] - one.box[0]) * (one.box[3] - one.box[1]) <= 40 * 40
+        held = sum(x.untyped_storage().nbytes() for layer in one.state for x in layer)
+        assert held <= 2 * 5 * (8 + 12 / 4 + 20 / 16 + 24 / 64) * 40 * 40  # bytes, tensors, channels, pixels
+
+
 @pytest.mark.parametrize(
     ("reference", "seeds", "words"),
     [(20, None, "not among the slices 0 to 8"), (2, np.zeros((64, 80), int), "no seeds on slice 2"),
-     (2, np.ones((4, 4), int), "shape"), (2, np.ones((64, 80)), "float64")],
+     (2, np.ones((4, 4), int), "shape"), (2, np.ones((64, 80)), "float64"),
+     (2, np.full((64, 80), -1), "from -1"), (2, np.full((64, 80), 2**32), "to 4294967296")],
 )  # fmt: skip
 def test_bad_input(reference, seeds, words):
     volume, ids = drifting()
     with pytest.raises(DataError, match=words):
-        list(follow(Copy(), volume, ids[4] if seeds is None else seeds, reference))
+        follow(Copy(), volume, ids[4] if seeds is None else seeds, reference)  # before the first slice
 
 
 def test_pixels_are_thinned_by_whole_factors():
     assert [thinning((30, s, s), 12) for s in (3, 4, 6, 8, 12, 40)] == [4, 3, 2, 2, 1, 1]
     with pytest.raises(DataError, match="voxel size"):
         thinning(None, 12)
-
-
-def test_confidence_is_the_mean_probability_or_what_was_learned_of_it():
-    mask, before = torch.zeros(8, 8), torch.zeros(8, 8)
-    mask[2:6, 2:6], before[2:6, 2:6] = 0.8, 1
-    assert confidence_of(mask, before, None) == pytest.approx(0.8)
-    assert confidence_of(mask, before, (0.0, 1.0, 0.0, 0.0)) == pytest.approx(0.8)
-    surer = confidence_of(mask, before, (0.0, 1.0, 1.0, 0.0))
-    assert surer == pytest.approx(1 / (1 + np.exp(-(np.log(4) + 1))))
-    before[2:6, 2:6] = 0
-    before[0, 0] = 1
-    assert confidence_of(mask, before, (0.0, 1.0, 1.0, 0.0)) < surer

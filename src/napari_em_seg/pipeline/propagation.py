@@ -20,14 +20,6 @@ if TYPE_CHECKING:
 
 __all__ = ["Propagated", "Propagation", "propagate", "propagate_to_file", "watershed_seeds"]
 
-CALIBRATION = (
-    "confidence offset",
-    "confidence of probability",
-    "confidence of overlap",
-    "confidence of growth",
-)
-"""The measures on a card that make a probability of what is known of a mask."""
-
 DEPTH = 0.1
 """Of the watershed that makes seeds; lower ones make more and smaller sections."""
 
@@ -74,16 +66,17 @@ def propagate(
     """Follow seeds (y, x) on the reference slice; see `propagate.tracker.follow`."""
     from napari_em_seg.predict.device import choose_device
     from napari_em_seg.predict.nets import Propagator
+    from napari_em_seg.propagate.confidence import WEIGHTS
     from napari_em_seg.propagate.tracker import follow
 
     file = choose_model(volume, "propagator").model if wanted.model == "auto" else resolve(wanted.model)
     net, card = load_weights(file.path)
     if not isinstance(net, Propagator):
         raise DataError(f"{card.name} predicts {card.task}", "a propagator", "See: napari-em-seg models")
-    calibration = [card.measures[name] for name in CALIBRATION if name in card.measures]
+    calibration = [card.measures[name] for name in WEIGHTS if name in card.measures]
     return follow(
         net, volume, seeds, wanted.reference, slices=wanted.slices, device=choose_device(wanted.device),
-        calibration=calibration if len(calibration) == len(CALIBRATION) else None,
+        calibration=calibration if len(calibration) == len(WEIGHTS) else None,
         progress=progress, cancelled=cancelled,
     )  # fmt: skip
 

@@ -140,8 +140,8 @@ def train_propagator(
 
 
 def _stack(part: LabelledPart, pixel_nm: float) -> "IdStack":
+    from napari_em_seg.propagate.looking import thinning
     from napari_em_seg.propagate.sequences import id_stack
-    from napari_em_seg.propagate.tracker import thinning
 
     return id_stack(part.raw, part.labels, part.slices, thinning(part.raw.voxel_size_nm, pixel_nm))
 
