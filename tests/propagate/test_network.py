@@ -2,8 +2,10 @@
 
 import pytest
 import torch
+from safetensors.torch import save_file
 
-from napari_em_seg.errors import DataError
+from napari_em_seg.errors import DataError, FormatError
+from napari_em_seg.predict.nets.propagator import load_resnet50
 from napari_em_seg.predict.registry import PROPAGATORS, build
 
 VARIANTS = ("ST", "STL", "STN", "STC")
@@ -137,3 +139,43 @@ def test_names_and_arguments():
         build("propagator-small", hidden=(4, 4))
     with pytest.raises(DataError, match="Did you mean propagator-small"):
         build("propagator-smal")
+
+
+_KNOWN = {
+    "stem.0.weight": "conv1.weight", "stem.1.running_var": "bn1.running_var",
+    "layers.0.0.body.3.weight": "layer1.0.conv2.weight", "layers.3.2.body.7.bias": "layer4.2.bn3.bias",
+    "layers.1.0.shortcut.0.weight": "layer2.0.downsample.0.weight",
+    "layers.1.0.shortcut.1.bias": "layer2.0.downsample.1.bias",
+}  # fmt: skip
+
+
+def _torchvision_name(name):
+    place, *rest = name.split(".")
+    if place == "stem":
+        return f"{'conv1' if rest[0] == '0' else 'bn1'}.{rest[1]}"
+    layer, block, kind, n, what = rest
+    part = f"{('conv', 'bn')[int(n) % 3]}{int(n) // 3 + 1}" if kind == "body" else f"downsample.{n}"
+    return f"layer{int(layer) + 1}.{block}.{part}.{what}"
+
+
+def test_weights_of_a_resnet_are_taken_under_the_names_of_torchvision(tmp_path):
+    net = build("propagator-resnet50")
+    names = {
+        _torchvision_name(name): torch.full_like(x, 0.5) if x.is_floating_point() else x
+        for name, x in net.encoder.state_dict().items()
+    }
+    assert all(_torchvision_name(ours) == theirs for ours, theirs in _KNOWN.items())
+    assert set(_KNOWN) <= set(net.encoder.state_dict())
+    names["fc.weight"] = torch.zeros(10, 2048)
+    save_file(names, tmp_path / "resnet.safetensors")
+    load_resnet50(net, tmp_path / "resnet.safetensors")
+    assert all((p == 0.5).all() for p in net.encoder.parameters())
+    with pytest.raises(DataError, match="another encoder"):
+        load_resnet50(small(), tmp_path / "resnet.safetensors")
+    del names["conv1.weight"]
+    save_file(names, tmp_path / "less.safetensors")
+    with pytest.raises(FormatError, match="does not fit"):
+        load_resnet50(net, tmp_path / "less.safetensors")
+    (tmp_path / "no.safetensors").write_bytes(b"nothing")
+    with pytest.raises(FormatError, match="cannot be read"):
+        load_resnet50(net, tmp_path / "no.safetensors")

@@ -1,6 +1,7 @@
 """napari-em-seg propagate: follow seeded objects from a reference slice."""
 
-from typing import Annotated
+from pathlib import Path
+from typing import Annotated, Literal
 
 import typer
 
@@ -13,7 +14,6 @@ from napari_em_seg.cli.common import (
     progress_bar,
     stop_on_interrupt,
 )
-from napari_em_seg.errors import Cancelled
 
 __all__ = ["propagate"]
 
@@ -36,19 +36,34 @@ def propagate(
     slices: Annotated[
         str | None, typer.Option("--slices", metavar="A:B", help="Only through the slices A up to B.")
     ] = None,
+    direction: Annotated[
+        Literal["both", "up", "down"],
+        typer.Option(metavar="both|up|down", help="To slices of higher numbers (up), of lower ones, or both."),
+    ] = "both",
+    extent: Annotated[
+        int | None, typer.Option(metavar="N", help="At most N slices away from the reference slice.")
+    ] = None,
+    confidence: Annotated[
+        Path | None, typer.Option(metavar="FILE.csv", help="Where to write how sure each mask is.")
+    ] = None,
     voxel_size: VoxelSizeOption = None,
     device: Device = "auto",
     overwrite: Overwrite = False,
 ) -> None:
-    """Follow objects from the slice where they are seeded, in both directions."""
-    wanted = pipeline.Propagation(reference, model, as_slices(slices), device)
-    try:
-        with progress_bar("Propagating") as progress, stop_on_interrupt() as cancelled:
-            found = pipeline.propagate_to_file(
-                raw, seeds, out, wanted, voxel_size_nm=voxel_size, overwrite=overwrite, progress=progress,
-                cancelled=cancelled,
-            )  # fmt: skip
-    except Cancelled:
-        typer.echo("Stopped; nothing was written", err=True)
-        raise typer.Exit(130) from None
-    typer.echo(f"Wrote {out}: {len(found.objects):,} objects")
+    """Follow objects from the slice where they are seeded, in both directions.
+
+    Ctrl-C stops it; what was done until then is written.
+    """
+    wanted = pipeline.Propagation(reference, model, as_slices(slices), device, direction, extent)
+    with progress_bar("Propagating") as progress, stop_on_interrupt() as cancelled:
+        found = pipeline.propagate_to_file(
+            raw, seeds, out, wanted, confidence=confidence, voxel_size_nm=voxel_size, overwrite=overwrite,
+            progress=progress, cancelled=cancelled,
+        )  # fmt: skip
+    if not found.objects:
+        typer.echo("Stopped before the first slice was done; nothing was written", err=True)
+        raise typer.Exit(130)
+    typer.echo(f"Wrote {out}: {len(found.objects):,} objects, {len(found.slices):,} slices")
+    if not found.is_complete:
+        typer.echo("Stopped; the other slices are empty", err=True)
+        raise typer.Exit(130)

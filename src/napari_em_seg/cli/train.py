@@ -196,6 +196,15 @@ def propagator(
     seed: Seed = 0,
     validate_every: ValidateEvery = 500,
     begin_from: Annotated[str | None, typer.Option(metavar="NAME|FILE", help="Weights to begin with.")] = None,
+    encoder_weights: Annotated[
+        str | None,
+        typer.Option(
+            metavar="FILE", help="Of a ResNet-50 under torchvision's names (safetensors), to begin with."
+        ),
+    ] = None,
+    save_memory: Annotated[
+        bool, typer.Option("--save-memory", help="Compute layers twice rather than keep what gradients need.")
+    ] = False,
     name: Name = None,
     tissue: Tissue = NOT_NAMED,
     source: Source = None,
@@ -210,7 +219,7 @@ def propagator(
     """
     recipe = pipeline.PropagatorRecipe(
         architecture, variant, pixel, slices, objects, side, given, steps, learning_rate, seed, validate_every,
-        begin_from,
+        begin_from, encoder_weights, save_memory,
     )  # fmt: skip
     with progress_bar("Training") as progress, stop_on_interrupt() as cancelled:
         card = pipeline.train_propagator(

@@ -1,14 +1,17 @@
 """Propagation by name: an image, seeds on a slice and a model in, labels out."""
 
+import csv
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 import numpy as np
 from numpy.typing import NDArray
 
 from napari_em_seg import io
-from napari_em_seg.errors import DataError
+from napari_em_seg.errors import Cancelled, DataError, TargetExistsError
+from napari_em_seg.io._atomic import atomic
 from napari_em_seg.pipeline.models import choose_model
 from napari_em_seg.pipeline.prediction import Prediction, predict_boundary
 from napari_em_seg.predict.weights import load_weights, resolve
@@ -19,6 +22,8 @@ if TYPE_CHECKING:
     from napari_em_seg.propagate.tracker import TrackedSlice
 
 __all__ = ["Propagated", "Propagation", "propagate", "propagate_to_file", "watershed_seeds"]
+
+Direction = Literal["both", "up", "down"]
 
 DEPTH = 0.1
 """Of the watershed that makes seeds; lower ones make more and smaller sections."""
@@ -38,21 +43,59 @@ class Propagation:
         Where to go at most.
     device
         See `predict.device.choose_device`.
+    direction
+        "up": only to slices of higher numbers; "down": of lower ones.
+    extent
+        How many slices to go at most, in each direction.
     """
 
     reference: int
     model: str = "auto"
     slices: slice = field(default_factory=lambda: slice(None))
     device: str = "auto"
+    direction: Direction = "both"
+    extent: int | None = None
+
+    def __post_init__(self) -> None:
+        if self.direction not in get_args(Direction) or (self.extent is not None and self.extent < 1):
+            raise DataError(f"The direction is {self.direction}, the extent {self.extent}",
+                            f"one of {', '.join(get_args(Direction))}, and at least one slice",
+                            "Choose one of these, and a larger extent")  # fmt: skip
+
+    def within(self, n_slices: int) -> slice:
+        """Return the slices of a volume that are to be walked."""
+        start, stop, _ = self.slices.indices(n_slices)
+        reach = n_slices if self.extent is None else self.extent
+        down, up = (0 if self.direction == other else reach for other in ("up", "down"))
+        return slice(max(start, self.reference - down), min(stop, self.reference + up + 1))
 
 
 @dataclass(frozen=True, eq=False)
 class Propagated:
-    """What was followed: labels (z, y, x), and by object and slice how sure its mask is (NaN: ended before)."""
+    """What was followed.
+
+    Attributes
+    ----------
+    labels
+        The objects (z, y, x).
+    objects
+        Their numbers.
+    confidence
+        How probable it is that a mask is right (objects, slices): 0 where the object was not found, NaN where
+        it was not looked for.
+    is_complete
+        Whether all slices were done.
+    """
 
     labels: NDArray[np.uint32]
     objects: tuple[int, ...]
     confidence: NDArray[np.float32]
+    is_complete: bool = True
+
+    @property
+    def slices(self) -> list[int]:
+        """Those that were done."""
+        return [int(z) for z in np.flatnonzero(~np.isnan(self.confidence).all(axis=0))]
 
 
 def propagate(
@@ -75,22 +118,27 @@ def propagate(
         raise DataError(f"{card.name} predicts {card.task}", "a propagator", "See: napari-em-seg models")
     calibration = [card.measures[name] for name in WEIGHTS if name in card.measures]
     return follow(
-        net, volume, seeds, wanted.reference, slices=wanted.slices, device=choose_device(wanted.device),
+        net, volume, seeds, wanted.reference, slices=wanted.within(len(volume)),
+        device=choose_device(wanted.device),
         calibration=calibration if len(calibration) == len(WEIGHTS) else None,
         progress=progress, cancelled=cancelled,
     )  # fmt: skip
 
 
 def collected(found: "Iterator[TrackedSlice]", shape: tuple[int, int, int]) -> Propagated:
-    """Put slices together."""
+    """Put slices together; where it is cancelled, those that were done until then."""
     labels, sure = np.zeros(shape, np.uint32), dict[int, dict[int, float]]()
-    for one in found:
-        labels[one.z] = one.labels
-        for name, value in one.confidence.items():
-            sure.setdefault(name, {})[one.z] = value
+    is_complete = True
+    try:
+        for one in found:
+            labels[one.z] = one.labels
+            for name, value in one.confidence.items():
+                sure.setdefault(name, {})[one.z] = value
+    except Cancelled:
+        is_complete = False
     names = sorted(sure)
     table = np.array([[sure[name].get(z, np.nan) for z in range(shape[0])] for name in names], np.float32)
-    return Propagated(labels, tuple(names), table.reshape(len(names), shape[0]))
+    return Propagated(labels, tuple(names), table.reshape(len(names), shape[0]), is_complete)
 
 
 def propagate_to_file(
@@ -99,17 +147,21 @@ def propagate_to_file(
     out: str,
     wanted: Propagation,
     *,
+    confidence: Path | None = None,
     voxel_size_nm: VoxelSize | None = None,
     overwrite: bool = False,
     progress: Progress = None,
     cancelled: Callable[[], bool] = lambda: False,
 ) -> Propagated:
-    """Follow seeds through an image and write labels.
+    """Follow seeds through an image and write labels; once cancelled, those that were done until then.
 
     ``seeds`` are labels of the same volume, of which those of the reference slice count, or of that slice
     alone; "watershed" takes the sections that a watershed of its predicted boundaries finds.
+    ``confidence`` is a table to write beside the labels.
     """
     io.check_volume_target(out, kind="labels", overwrite=overwrite)
+    if confidence is not None and confidence.exists() and not overwrite:
+        raise TargetExistsError(f"{confidence} exists", "a new file", "Choose another name, or say --overwrite")
     image = io.open_volume(raw, "image")
     if voxel_size_nm is not None:
         image = image.with_voxel_size(voxel_size_nm)
@@ -122,8 +174,23 @@ def propagate_to_file(
         plane = _plane_of(io.open_volume(seeds, "labels"), image, wanted.reference)
     found = collected(propagate(image, plane, wanted, progress=progress, cancelled=cancelled), image.shape)
     volume = Volume(found.labels, image.voxel_size_nm, "propagated", kind="labels")
-    io.write_volume(volume, out, overwrite=overwrite)
+    if found.objects:
+        io.write_volume(volume, out, overwrite=overwrite)
+        if confidence is not None:
+            write_confidence(found, confidence, overwrite=overwrite)
     return found
+
+
+def write_confidence(found: Propagated, path: Path, *, overwrite: bool = False) -> None:
+    """Write how sure the mask of each object on each slice is, as CSV."""
+    with (
+        atomic(path, overwrite=overwrite) as partial,
+        partial.open("w", newline="", encoding="utf-8") as stream,
+    ):
+        writer = csv.writer(stream)
+        writer.writerow(("object", "z", "confidence"))
+        for name, row in zip(found.objects, found.confidence, strict=True):
+            writer.writerows((name, z, f"{row[z]:.4f}") for z in np.flatnonzero(~np.isnan(row)))
 
 
 def watershed_seeds(

@@ -4,11 +4,11 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from hashlib import sha256
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, cast
 
 import numpy as np
 
-from napari_em_seg.errors import DataError
+from napari_em_seg.errors import Cancelled, DataError
 from napari_em_seg.pipeline.training import (
     LabelledPart,
     Provenance,
@@ -23,18 +23,20 @@ from napari_em_seg.pipeline.training import (
 )
 from napari_em_seg.predict.registry import PROPAGATORS
 from napari_em_seg.predict.weights import Card
-from napari_em_seg.volume import Progress
+from napari_em_seg.volume import Progress, Volume
 
 if TYPE_CHECKING:
     from torch import nn
 
+    from napari_em_seg.predict.nets import Propagator
     from napari_em_seg.propagate.sequences import IdStack, SequenceSampler
 
-__all__ = ["PropagatorRecipe", "train_propagator"]
+__all__ = ["PropagatorRecipe", "calibration_of", "train_propagator"]
 
 Variant = Literal["ST", "STL", "STN", "STC"]
 
 _WALKS = 24  # of a validation
+_SIDE = 512  # pixels of the part of a slice that confidences are calibrated on
 
 
 @dataclass(frozen=True)
@@ -55,6 +57,10 @@ class PropagatorRecipe:
         The part of the steps in which the true masks of the slice before are given.
     steps, learning_rate, seed, validate_every, begin_from
         As in `training.BoundaryRecipe`.
+    encoder_weights
+        A safetensors file with weights of a ResNet-50 under torchvision's names, to begin with.
+    saves_memory
+        Whether layers are computed twice instead of keeping what their gradients need.
     """
 
     architecture: str = "propagator-small"
@@ -69,6 +75,8 @@ class PropagatorRecipe:
     seed: int = 0
     validate_every: int = 500
     begin_from: str | None = None
+    encoder_weights: str | None = None
+    saves_memory: bool = False
 
     @property
     def arguments(self) -> dict[str, Any]:
@@ -109,6 +117,7 @@ def train_propagator(
     from napari_em_seg.propagate.sequences import PropagatorTask, SequenceSampler
 
     net = first_net(recipe, **recipe.arguments)
+    _prepare(net, recipe)
     pixel = (recipe.pixel_nm, recipe.pixel_nm)
     card = new_card(out, net, recipe, provenance, training, (voxel_size[0], *pixel))
     card = replace(card, arguments=recipe.arguments)
@@ -120,6 +129,9 @@ def train_propagator(
 
     def measured(found: "nn.Module") -> dict[str, float]:
         return _measure(found, validations, choose_device(device))
+
+    def calibrated(found: "nn.Module") -> dict[str, float]:
+        return calibration_of(found, validation, choose_device(device), cancelled)
 
     given = round(recipe.given * recipe.steps)
     if given:
@@ -136,7 +148,44 @@ def train_propagator(
         out, net, PropagatorTask(sampler, measured, is_given=False), rest, card, about, device=device,
         overwrite=overwrite, on_validation=on_validation, cancelled=cancelled,
         progress=None if progress is None else lambda step, _: progress(given + step, recipe.steps),
+        measured=calibrated,
     )  # fmt: skip
+
+
+def calibration_of(
+    net: "nn.Module",
+    parts: Sequence[LabelledPart],
+    device: Any,
+    cancelled: Callable[[], bool] = lambda: False,
+) -> dict[str, float]:
+    """Return the weights that make confidences probabilities, under the names they have on a card."""
+    from napari_em_seg.propagate.calibration import Known, calibrate
+    from napari_em_seg.propagate.confidence import WEIGHTS
+
+    known = []
+    for part in parts:
+        where = (part.slices, *(_middle(n) for n in part.raw.shape[1:]))
+        volume = Volume(part.raw[where], part.raw.voxel_size_nm, part.raw.name)
+        known.append(Known(volume, np.asarray(part.labels[where])))
+    try:
+        weights = calibrate(cast("Propagator", net), known, device, cancelled=cancelled)
+    except Cancelled:
+        return {}
+    return dict(zip(WEIGHTS, weights, strict=True)) if weights else {}
+
+
+def _middle(n: int) -> slice:
+    return slice(max(0, (n - _SIDE) // 2), (n + _SIDE) // 2)
+
+
+def _prepare(net: "nn.Module", recipe: PropagatorRecipe) -> None:
+    """Give the encoder the weights that it is to begin with."""
+    propagator = cast("Propagator", net)
+    propagator.saves_memory = recipe.saves_memory
+    if recipe.encoder_weights is not None:
+        from napari_em_seg.predict.nets.propagator import load_resnet50
+
+        load_resnet50(propagator, Path(recipe.encoder_weights))
 
 
 def _stack(part: LabelledPart, pixel_nm: float) -> "IdStack":

@@ -18,6 +18,8 @@ from napari_em_seg.predict.weights import SUFFIX, Card, load_weights, resolve, s
 from napari_em_seg.volume import Progress, Volume, VoxelSize
 
 if TYPE_CHECKING:
+    from torch import nn
+
     from napari_em_seg.predict.boundary import Validation
     from napari_em_seg.predict.crops import LabelledVolume, Zero
     from napari_em_seg.predict.nets import AnyNet
@@ -190,8 +192,12 @@ def run_training(
     progress: Progress,
     on_validation: Callable[[Mapping[str, float]], object] | None,
     cancelled: Callable[[], bool],
+    measured: "Callable[[nn.Module], Mapping[str, float]] | None" = None,
 ) -> Card | None:
-    """Run the loop, and write the weights that validated best with their card."""
+    """Run the loop, and write the weights that validated best with their card.
+
+    ``measured`` gives what else is to stand among the measures on it.
+    """
     from napari_em_seg.predict.device import choose_device
     from napari_em_seg.predict.train import CHECKPOINT, train
 
@@ -202,7 +208,10 @@ def run_training(
     )  # fmt: skip
     if cancelled():
         return None
-    card = replace(card, measures=_measures(trained.best))
+    more = {} if measured is None else dict(measured(net))
+    if cancelled():
+        return None
+    card = replace(card, measures=_measures(trained.best) | more)
     save_weights(out, net, card, overwrite=overwrite)
     # else a run that overwrites would be over at once
     (training_folder(out) / CHECKPOINT).unlink(missing_ok=True)

@@ -181,7 +181,8 @@ def find_models() -> list[ModelFile]:
     Where two have one name the first counts. A file that cannot be read is left out and logged as a warning.
     """
     found: dict[str, ModelFile] = {}
-    for origin, folder in (("user", user_folder()), ("bundled", bundled_folder())):
+    folders = (("user", user_folder()), *(("bundled", folder) for folder in _bundled_folders()))
+    for origin, folder in folders:
         for path in sorted(folder.glob(f"*{SUFFIX}")):
             try:
                 model = ModelFile(path, origin, read_card(path))  # type: ignore[arg-type]
@@ -217,8 +218,14 @@ def user_folder() -> Path:
 
 
 def bundled_folder() -> Path:
-    """Return the folder of the weights that come with the package."""
+    """Return the folder of the networks for maps that come with the package."""
     return Path(str(files("napari_em_seg.predict") / "bundled"))
+
+
+def _bundled_folders() -> tuple[Path, ...]:
+    """Return those of all weights that come with the package: propagators lie beside what walks with them."""
+    predict = bundled_folder()
+    return predict, predict.parents[1] / "propagate" / "bundled"
 
 
 def _metadata(path: Path) -> dict[str, str]:

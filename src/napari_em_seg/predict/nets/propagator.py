@@ -1,17 +1,22 @@
 """Propagator: follows the masks of several objects from slice to slice, by chained CConvLSTM layers."""
 
+import re
 from collections.abc import Sequence
 from itertools import pairwise
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file
 from torch import Tensor, nn
 from torch.nn.functional import interpolate
 from torch.utils.checkpoint import checkpoint
 
+from napari_em_seg.errors import DataError, FormatError
 from napari_em_seg.predict.nets._blocks import conv, down, pad_to_multiple
 
-__all__ = ["CConvLSTM", "Memory", "Propagator", "ResNet50Encoder", "SmallEncoder"]
+__all__ = ["CConvLSTM", "Memory", "Propagator", "ResNet50Encoder", "SmallEncoder", "load_resnet50"]
 
 Cell = tuple[Tensor, Tensor]
 """Hidden and cell state of one ConvLSTM."""
@@ -129,8 +134,7 @@ class SmallEncoder(nn.Module):
 class ResNet50Encoder(nn.Module):
     """The encoder of the paper: ResNet-50 up to its last convolution, a slice in all three channels.
 
-    It has no weights but random ones unless somebody loads them (`load_state_dict` of ``self.resnet``, whose
-    names are those of torchvision's).
+    It has no weights but random ones unless somebody gives it a file of them (`load_resnet50`).
     """
 
     strides = (32, 16, 8, 4, 2)
@@ -180,6 +184,35 @@ class _Bottleneck(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         return torch.relu(self.body(x) + self.shortcut(x))
+
+
+def load_resnet50(net: "Propagator", path: Path) -> None:
+    """Give the encoder weights from a safetensors file, under torchvision's names, without the classifier."""
+    encoder = net.encoder
+    if not isinstance(encoder, ResNet50Encoder):
+        raise DataError("The weights of a ResNet-50 were given to another encoder", "propagator-resnet50",
+                        "Choose that architecture, or leave the weights out")  # fmt: skip
+    try:
+        given = load_file(path)
+    except (OSError, SafetensorError) as error:
+        raise FormatError(f"{path} cannot be read: {error}", "a safetensors file",
+                          "Save them with safetensors.torch.save_file") from error  # fmt: skip
+    ours = {_resnet_name(name): x for name, x in given.items() if not name.startswith("fc.")}
+    try:
+        encoder.load_state_dict(ours)
+    except RuntimeError as error:
+        raise FormatError(f"{path} does not fit: {str(error).splitlines()[-1].strip()}",
+                          "the weights of a ResNet-50, under torchvision's names",
+                          "Choose another file") from error  # fmt: skip
+
+
+def _resnet_name(name: str) -> str:
+    """Return our name of a tensor: layer1.0.conv2.weight is layers.0.0.body.3.weight."""
+    name = re.sub(r"^conv1\.", "stem.0.", re.sub(r"^bn1\.", "stem.1.", name))
+    name = re.sub(r"^layer(\d)\.", lambda found: f"layers.{int(found[1]) - 1}.", name)
+    name = re.sub(r"\.conv(\d)\.", lambda found: f".body.{3 * int(found[1]) - 3}.", name)
+    name = re.sub(r"\.bn(\d)\.", lambda found: f".body.{3 * int(found[1]) - 2}.", name)
+    return name.replace(".downsample.", ".shortcut.")
 
 
 _ENCODERS: dict[str, Any] = {"small": SmallEncoder, "resnet50": ResNet50Encoder}
