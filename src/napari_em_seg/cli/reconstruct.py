@@ -159,7 +159,12 @@ def _forest_text(card: Mapping[str, object]) -> str:
 
 def _as_json(info: pipeline.ModelInfo) -> dict[str, object]:
     file = info.file
-    return {"path": str(file.path), "origin": file.origin, **asdict(file.card), **asdict(info.figures)}
+    return {
+        "path": str(file.path),
+        "origin": file.origin,
+        **asdict(file.card),
+        **({} if info.figures is None else asdict(info.figures)),
+    }
 
 
 def _model_text(info: pipeline.ModelInfo) -> str:
@@ -168,7 +173,7 @@ def _model_text(info: pipeline.ModelInfo) -> str:
     measures = ", ".join(f"{name} {value:.4g}" for name, value in card.measures.items())
     lines = {
         "predicts": card.task,
-        "network": f"{card.architecture}: {_figures_text(info.figures)}",
+        "network": card.architecture + ("" if info.figures is None else f": {_figures_text(info.figures)}"),
         "trained on": f"{card.tissue}, {size} nm",
         "data": "; ".join(card.data),
         "licence": card.licence,

@@ -20,6 +20,7 @@ from napari_em_seg.pipeline.models import (
     architectures,
     choose_model,
     forests,
+    model_names,
     models,
 )
 from napari_em_seg.pipeline.prediction import (
@@ -100,6 +101,7 @@ __all__ = [
     "export_labels",
     "forests",
     "misaligned_slices",
+    "model_names",
     "models",
     "open_affinities",
     "open_maps",

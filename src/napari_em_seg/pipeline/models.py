@@ -27,7 +27,7 @@ class ModelInfo:
     """Trained weights that are there, and what their network costs and sees."""
 
     file: ModelFile
-    figures: Figures
+    figures: Figures | None
 
 
 @dataclass(frozen=True)
@@ -47,7 +47,11 @@ def models() -> list[ModelInfo]:
     found = []
     for file in find_models():
         try:
-            figures = describe_architecture(file.card.architecture, **file.card.arguments)
+            figures = (
+                None
+                if file.card.task == "propagator"
+                else describe_architecture(file.card.architecture, **file.card.arguments)
+            )
         except EmSegError as error:
             _log.warning("The model %s was left out. %s", file.path.name, error)
             continue
@@ -71,6 +75,11 @@ def forests() -> list[ForestInfo]:
         for path in sorted(bundled_folder().glob("*.npz"))
     ]
     return found + [ForestInfo(path, "assignment", AssignmentModel.load(path).card) for path in bundled_files()]
+
+
+def model_names(task: str) -> list[str]:
+    """Return the names of trained models for a task; reads their cards alone."""
+    return [file.name for file in find_models() if file.card.task == task]
 
 
 def architectures() -> list[tuple[Architecture, Figures]]:

@@ -6,6 +6,7 @@ import numpy as np
 
 from napari_em_seg.errors import DataError
 from napari_em_seg.io import to_nm
+from napari_em_seg.pipeline import refuse_not_finite
 from napari_em_seg.volume import AXES, Volume, VoxelSize
 
 __all__ = [
@@ -14,6 +15,7 @@ __all__ = [
     "fits_memory",
     "to_layer_data",
     "to_volume",
+    "volume_of_layer",
     "voxel_size_options",
     "without_remark",
 ]
@@ -90,3 +92,12 @@ def to_volume(data: Any, options: dict[str, Any], layer_type: str) -> Volume:
     if isinstance(data, Volume):
         return Volume(data.data, voxel_size, name, source, kind)
     return Volume(data, voxel_size, name, source, kind)
+
+
+def volume_of_layer(layer: Any) -> Volume:
+    """Return what an image layer shows as a volume; numbers that are not finite are refused."""
+    options = {"name": layer.name, "scale": tuple(layer.scale), "units": layer.units,
+               "metadata": layer.metadata, "multiscale": layer.multiscale}  # fmt: skip
+    volume = to_volume(layer.data, options, "image")
+    refuse_not_finite(volume)
+    return volume

@@ -47,6 +47,7 @@ class Work(QObject):
     changed = Signal()
     progressed = Signal(object, int, int)
     _told = Signal(object)
+    _news = Signal(object)
 
     def __init__(self) -> None:
         super().__init__()
@@ -56,6 +57,7 @@ class Work(QObject):
         self._bars: dict[Job, Any] = {}
         self._is_closed = False
         self._told.connect(self._on_told)
+        self._news.connect(self._on_news)
         self.progressed.connect(self._on_progressed)
 
     def put(
@@ -91,6 +93,14 @@ class Work(QObject):
     def _start(self) -> None:
         while self._waiting:
             self._thread.submit(self._run, *self._waiting.pop(0))
+
+    def tell(self, function: Callable[[], object]) -> None:
+        """Have a function called in the thread that made this object, from within a job."""
+        self._news.emit(function)
+
+    def _on_news(self, function: Callable[[], object]) -> None:
+        if not self._is_closed:
+            function()
 
     @property
     def is_busy(self) -> bool:

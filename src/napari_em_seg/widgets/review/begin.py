@@ -19,11 +19,11 @@ from qtpy.QtWidgets import (
     QWidget,
 )
 
-from napari_em_seg import pipeline
 from napari_em_seg.errors import DataError
 from napari_em_seg.pipeline import PredictedMaps, Prediction
 from napari_em_seg.volume import Volume
-from napari_em_seg.widgets.layers import to_volume, without_remark
+from napari_em_seg.widgets.layer_box import LayerBox
+from napari_em_seg.widgets.layers import volume_of_layer, without_remark
 
 __all__ = ["Begin"]
 
@@ -39,9 +39,9 @@ class Begin(QWidget):
     def __init__(self, viewer: napari.Viewer) -> None:
         super().__init__()
         self._viewer = viewer
-        self.image = QComboBox()
+        self.image = LayerBox()
         self.image.setToolTip("The stack to reconstruct: an image layer with the axes (z, y, x)")
-        self.boundary = QComboBox()
+        self.boundary = LayerBox(_PREDICT)
         self.boundary.setToolTip("A boundary map of it (1, or 255, at membranes), or have affinities predicted")
         self.views = QComboBox()
         self.views.setToolTip("How many turned and mirrored copies are predicted and averaged")
@@ -92,7 +92,7 @@ class Begin(QWidget):
 
     def image_layer(self) -> Image | None:
         """Return the image that is chosen."""
-        return self.image.currentData()
+        return self.image.layer
 
     def prediction(self) -> Prediction:
         """Return how affinities are predicted, if they are."""
@@ -104,11 +104,11 @@ class Begin(QWidget):
         if layer is None:
             raise DataError("No image is open", "a stack with the axes (z, y, x)",
                             "Open one, or take the synthetic tissue from File ▸ Open Sample")  # fmt: skip
-        image = _volume(layer)
+        image = volume_of_layer(layer)
         maps = None
-        other = self.boundary.currentData()
+        other = self.boundary.layer
         if other is not None:
-            boundary = _volume(other)
+            boundary = volume_of_layer(other)
             if boundary.shape != image.shape:
                 raise DataError(f"The boundaries {other.name} are {boundary.shape}, the image {image.shape}",
                                 "boundaries of the same slices", "Choose another layer")  # fmt: skip
@@ -126,23 +126,14 @@ class Begin(QWidget):
         return answer == QMessageBox.StandardButton.Yes
 
     def _on_layers(self, _event: object = None) -> None:
-        chosen, other = self.image.currentData(), self.boundary.currentData()
         for layer in self._names:
             layer.events.name.disconnect(self._on_layers)
         self._names = [x for x in self._viewer.layers if isinstance(x, Image)]
         for layer in self._names:
             layer.events.name.connect(self._on_layers)
         stacks = [layer for layer in self._names if not layer.rgb and layer.ndim == 3]
-        for box, first, kept in ((self.image, None, chosen), (self.boundary, _PREDICT, other)):
-            box.blockSignals(True)
-            box.clear()
-            if first is not None:
-                box.addItem(first, None)
-            for layer in stacks:
-                box.addItem(layer.name, layer)
-            place = next((i for i in range(box.count()) if box.itemData(i) is kept), 0)
-            box.setCurrentIndex(place)
-            box.blockSignals(False)
+        self.image.offer(stacks)
+        self.boundary.offer(stacks)
         self._on_image()
         self._on_boundary()
 
@@ -159,7 +150,7 @@ class Begin(QWidget):
             self._trouble.setText("Open a stack first, or take File ▸ Open Sample ▸ EM segmentation")
 
     def _on_boundary(self, _row: int = 0) -> None:
-        self.views.setEnabled(self.boundary.currentData() is None)
+        self.views.setEnabled(self.boundary.layer is None)
 
     def _on_choose(self) -> None:
         path, _ = QFileDialog.getSaveFileName(
@@ -173,14 +164,6 @@ class Begin(QWidget):
         path = QFileDialog.getExistingDirectory(self, "Open a session (a folder *.emseg)")
         if path:
             self.wants_session.emit(path)
-
-
-def _volume(layer: Image) -> Volume:
-    options = {"name": layer.name, "scale": tuple(layer.scale), "units": layer.units,
-               "metadata": layer.metadata, "multiscale": layer.multiscale}  # fmt: skip
-    volume = to_volume(layer.data, options, "image")
-    pipeline.refuse_not_finite(volume)
-    return volume
 
 
 def _as_probability(boundary: Volume, name: str) -> Volume | np.ndarray:

@@ -292,6 +292,11 @@ class Desk:
                 act, partial(self._on_refused, NO_LINK), told=lambda made: done(int(made.payload["region"]))
             )
 
+    def add_object(self, masks: Any, done: Callable[[Operation], object]) -> None:
+        """Take an object from elsewhere into the session; see `Session.add_object`."""
+        if self.session is not None:
+            self._do(partial(self.session.add_object, masks), partial(self._on_refused, NO_LINK), told=done)
+
     def retrain(self) -> None:
         """Learn from the verdicts so far, in the thread."""
         if self.session is None:

@@ -25,6 +25,7 @@ from napari_em_seg.errors import Cancelled, EmSegError
 from napari_em_seg.review import KINDS, ORDERS, Status, link_name
 from napari_em_seg.review.links import NO_LINK
 from napari_em_seg.review.scene import Choice, in_words
+from napari_em_seg.widgets.desks import put_away, set_up
 from napari_em_seg.widgets.keys import ACTIONS, KeyMap, key_map
 from napari_em_seg.widgets.layers import to_layer_data
 from napari_em_seg.widgets.review.begin import Begin
@@ -78,6 +79,7 @@ class ReviewWidget(QWidget):
         self._connect()
         self._on_opened_or_closed()
         self._was_docked = self._is_closed = False
+        set_up(napari_viewer, self.desk)
 
     # Building
 
@@ -348,6 +350,7 @@ class ReviewWidget(QWidget):
         if self._is_closed:
             return
         self._is_closed = True
+        put_away(self._viewer, self.desk)
         self.shortcuts.close()
         self._keys.changed.disconnect(self._name_buttons)
         self._viewer.layers.events.removed.disconnect(self._on_layer_removed)

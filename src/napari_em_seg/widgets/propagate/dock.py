@@ -1,0 +1,512 @@
+"""Dock "Propagate": seeds on a slice, a live preview, confidences, corrections, and what is accepted."""
+
+import napari
+import numpy as np
+from napari.layers import Image, Labels, Layer
+from napari.utils.notifications import show_warning
+from numpy.typing import NDArray
+from qtpy.QtCore import QEvent, Qt, QTimer
+from qtpy.QtWidgets import (
+    QComboBox,
+    QFormLayout,
+    QGridLayout,
+    QHBoxLayout,
+    QLabel,
+    QProgressBar,
+    QPushButton,
+    QSpinBox,
+    QVBoxLayout,
+    QWidget,
+)
+
+from napari_em_seg import pipeline
+from napari_em_seg.errors import Cancelled, DataError, EmSegError
+from napari_em_seg.pipeline import Propagation
+from napari_em_seg.review.conflicts import conflicts_of
+from napari_em_seg.volume import Volume
+from napari_em_seg.widgets.desks import desk_of
+from napari_em_seg.widgets.layer_box import LayerBox
+from napari_em_seg.widgets.layers import volume_of_layer
+from napari_em_seg.widgets.propagate.strip import Strip
+from napari_em_seg.widgets.review.canvas import pixel_at
+from napari_em_seg.widgets.work import Job, Work
+
+__all__ = ["PROPAGATED", "SEEDS", "PropagateWidget"]
+
+SEEDS, PROPAGATED = "seeds", "propagated"
+_WAYS = {"both directions": (1, 1), "up (to higher slices)": (0, 1), "down (to lower slices)": (1, 0)}
+
+
+class PropagateWidget(QWidget):
+    """Follows seeded objects through a stack.
+
+    Parameters
+    ----------
+    napari_viewer
+        The viewer, which napari hands over.
+    """
+
+    def __init__(self, napari_viewer: napari.Viewer) -> None:
+        super().__init__()
+        self._viewer = napari_viewer
+        self.work = Work()
+        self.result: Labels | None = None
+        self.confidence: dict[int, dict[int, float]] = {}
+        self._reference, self._chosen = 0, 0
+        self._sections: tuple[str, int, NDArray[np.uint32]] | None = None
+        self._was_docked = self._is_closed = self._is_clicking = False
+        self._build()
+        self._connect()
+        self._on_layers()
+
+    # Building
+
+    def _build(self) -> None:
+        self.image, self.seeds = LayerBox(), LayerBox()
+        self.way, self.model = QComboBox(), QComboBox()
+        self.image.setToolTip("The stack; its voxel size has to be known")
+        self.seeds.setToolTip("Labels with one number for each object on the reference slice")
+        self.way.setToolTip("Where to go from the reference slice")
+        self.way.addItems(list(_WAYS))
+        self.model.setToolTip("The network; auto takes the one whose voxels are nearest in size")
+        self.extent = QSpinBox()
+        self.extent.setRange(0, 100_000)
+        self.extent.setValue(10)
+        self.extent.setSpecialValueText("to the ends")
+        self.extent.setSuffix(" slices")
+        self.extent.setToolTip("How many slices to go in each direction; 0: to the ends of the stack")
+        self.reference = QSpinBox()
+        self.reference.setRange(-1, 100_000)
+        self.reference.setValue(-1)
+        self.reference.setSpecialValueText("the one in view")
+        self.reference.setToolTip("The slice where the seeds are; −1: the one in view")
+        form = QFormLayout()
+        titles = ("Image", "Seeds", "Reference slice", "Direction", "Extent", "Model")
+        widgets = self.image, self.seeds, self.reference, self.way, self.extent, self.model
+        for title, widget in zip(titles, widgets, strict=True):
+            form.addRow(title, widget)
+        self.new_seeds = _button("Paint seeds", "Add a layer for seeds, and take the brush")
+        self.click_seeds = _button("Click seeds", "Each click seeds the section under it, one object each")
+        self.click_seeds.setCheckable(True)
+        self.all_seeds = _button("Seed all", "Seed every section that a watershed of this slice finds")
+        self.go = _button("Propagate", "Follow the seeds; the slices appear as they are done")
+        self.again = _button("Continue from here", "Correct this slice with the brush, then follow on from it")
+        self.accept = _button(
+            "Accept object", "Take the object that is marked into the session: one step to undo"
+        )
+        self.accept_all = _button("Accept all", "Take all objects into the session, one step each")
+        self.reject = _button("Reject object", "Take the object that is marked out of the layer")
+        self.keep = _button("Keep as layer", "Leave the layer as it is, and begin anew beside it")
+        self.strip = Strip()
+        self._said = QLabel()
+        self._said.setWordWrap(True)
+        self._said.setMinimumHeight(2 * self.fontMetrics().lineSpacing())
+        self._said.setAlignment(Qt.AlignmentFlag.AlignTop)
+        self.bar, self.cancel = QProgressBar(), _button("Cancel", "Stop; what is done stays")
+        grid = QGridLayout()
+        for place, button in enumerate((self.new_seeds, self.click_seeds, self.all_seeds)):
+            grid.addWidget(button, 0, place)
+        grid.addWidget(self.go, 1, 0, 1, 2)
+        grid.addWidget(self.again, 1, 2)
+        below = QGridLayout()
+        for place, button in enumerate((self.accept, self.accept_all, self.reject, self.keep)):
+            below.addWidget(button, place // 2, place % 2)
+        foot = QHBoxLayout()
+        foot.addWidget(self.bar, 1)
+        foot.addWidget(self.cancel)
+        self._foot = QWidget()
+        self._foot.setLayout(foot)
+        self._foot.hide()
+        layout = QVBoxLayout(self)
+        layout.addLayout(form)
+        layout.addLayout(grid)
+        layout.addWidget(self.strip, 1)
+        layout.addLayout(below)
+        layout.addWidget(self._said)
+        layout.addWidget(self._foot)
+        self.setMinimumWidth(380)
+
+    def _connect(self) -> None:
+        self.new_seeds.clicked.connect(self.add_seeds)
+        self.click_seeds.toggled.connect(self._on_click_seeds)
+        self.all_seeds.clicked.connect(self._on_seed_all)
+        self.go.clicked.connect(self._on_go)
+        self.again.clicked.connect(self._on_again)
+        self.accept.clicked.connect(lambda: self._accept([self._chosen]))
+        self.accept_all.clicked.connect(lambda: self._accept(sorted(self.confidence)))
+        self.reject.clicked.connect(self._on_reject)
+        self.keep.clicked.connect(self._on_keep)
+        self.cancel.clicked.connect(self._on_cancel)
+        self.strip.chosen.connect(self._on_cell)
+        self.work.changed.connect(self._on_work)
+        self.work.progressed.connect(self._on_progress)
+        self._viewer.layers.events.inserted.connect(self._on_layers)
+        self._viewer.layers.events.removed.connect(self._on_layers)
+        self._viewer.dims.events.current_step.connect(self._on_slice)
+        self._viewer.mouse_drag_callbacks.append(self._on_mouse)
+        self.destroyed.connect(self.shut_down)
+        for name in ("auto", *pipeline.model_names("propagator")):
+            self.model.addItem(name)
+
+    # Layers
+
+    def _on_layers(self, _event: object = None) -> None:
+        stacks = [x for x in self._viewer.layers if isinstance(x, Image) and x.ndim == 3 and not x.rgb]
+        labels = [x for x in self._viewer.layers if isinstance(x, Labels) and x.ndim == 3 and x.editable]
+        self.image.offer(stacks)
+        self.seeds.offer(labels)
+        if self.result is not None and self.result not in self._viewer.layers:
+            self._forget()
+        self._enable()
+
+    def _enable(self) -> None:
+        is_idle = not any(job.title for job in self.work.jobs)
+        has_image = self.image.layer is not None
+        for button in (self.new_seeds, self.click_seeds, self.all_seeds):
+            button.setEnabled(is_idle and has_image)
+        self.go.setEnabled(is_idle and has_image and self.seeds.layer is not None)
+        for button in (self.again, self.accept, self.accept_all, self.reject, self.keep):
+            button.setEnabled(is_idle and self.result is not None)
+
+    def _layer_like_image(self, data: NDArray[np.generic], name: str) -> Labels:
+        like = self.image.layer
+        layer = Labels(
+            data, name=name, scale=like.scale, translate=like.translate, rotate=like.rotate, shear=like.shear,
+            affine=like.affine, units=like.units, axis_labels=like.axis_labels, opacity=0.5,
+        )  # fmt: skip
+        return self._viewer.add_layer(layer)
+
+    def add_seeds(self) -> Labels:
+        """Add a layer for seeds, and take the brush."""
+        layer = self._layer_like_image(np.zeros(_shape(self.image.layer), np.uint32), SEEDS)
+        layer.selected_label, layer.brush_size = 1, 20
+        self._viewer.layers.selection.active = layer
+        self.seeds.choose(layer)
+        layer.mode = "paint"
+        self._say("Paint one object, press M for a new number, paint the next one; then Propagate")
+        return layer
+
+    def _slice_in_view(self) -> int:
+        layer = self.image.layer
+        z = layer.world_to_data(self._viewer.dims.point[-3:])[0]
+        return int(np.clip(round(float(z)), 0, _shape(layer)[0] - 1))
+
+    def reference_slice(self) -> int:
+        """Return the slice where the seeds are: typed, or the one in view."""
+        return self.reference.value() if self.reference.value() >= 0 else self._slice_in_view()
+
+    def _where_seeds_are(self, z: int) -> int:
+        """Return the reference slice; if none was typed and it has no seeds, the only slice that has some."""
+        data = self.seeds.layer.data
+        if self.reference.value() >= 0 or z >= len(data) or data[z].any():
+            return z
+        seeded = [k for k in range(len(data)) if data[k].any()]
+        return seeded[0] if len(seeded) == 1 else z
+
+    # Seeds from the watershed
+
+    def _with_sections(self, then) -> None:
+        """Call with the sections of the reference slice, once a watershed has found them."""
+        layer, z = self.image.layer, self.reference_slice()
+        if self._sections is not None and self._sections[:2] == (layer.name, z):
+            then(self._sections[2])
+            return
+        try:
+            volume = volume_of_layer(layer)
+        except EmSegError as error:
+            self._on_failed(error)
+            return
+
+        def done(found: NDArray[np.uint32]) -> None:
+            self._sections = (layer.name, z, found)
+            then(found)
+
+        self.work.put(lambda **_: pipeline.watershed_seeds(volume, z), done=done, failed=self._on_failed,
+                      title="Looking for sections")  # fmt: skip
+
+    def _seeds_layer(self) -> Labels:
+        layer = self.seeds.layer
+        if layer is None or layer is self.result or layer.data.shape != _shape(self.image.layer):
+            layer = self.add_seeds()
+            layer.mode = "pan_zoom"
+        return layer
+
+    def _on_seed_all(self) -> None:
+        z = self.reference_slice()
+
+        def then(found: NDArray[np.uint32]) -> None:
+            layer = self._seeds_layer()
+            layer.data[z] = found
+            layer.refresh()
+            self._say(f"{len(np.unique(found)) - 1} sections on slice {z}")
+
+        self._with_sections(then)
+
+    def _on_click_seeds(self, is_on: bool) -> None:
+        self._is_clicking = is_on
+        if is_on:
+            self._seeds_layer().mode = "pan_zoom"
+            self._say("Click on a section to seed it, and again to let go of it")
+
+    def _on_mouse(self, viewer: napari.Viewer, event):
+        """Tell a click from a drag."""
+        if not self._is_clicking or event.button != 1 or viewer.dims.ndisplay != 2:
+            return
+        is_dragged = False
+        yield
+        while event.type == "mouse_move":
+            is_dragged = True
+            yield
+        if not is_dragged:
+            self.seed_at(event.position)
+
+    def seed_at(self, position) -> None:
+        """Seed the section at a place of the world, or let go of it."""
+        place = pixel_at(self.image.layer, position)
+        if place is None:
+            return
+        z, y, x = place
+        if z != self.reference_slice():
+            self._say(f"The reference slice is {self.reference_slice()}")
+            return
+
+        def then(found: NDArray[np.uint32]) -> None:
+            layer, section = self._seeds_layer(), found[y, x]
+            if not section:
+                self._say("There is membrane here")
+                return
+            is_there = layer.data[z][y, x] > 0
+            number = 0 if is_there else int(layer.data.max()) + 1
+            layer.data[z][found == section] = number
+            layer.refresh()
+
+        self._with_sections(then)
+
+    # Following
+
+    def _on_go(self) -> None:
+        layer, z = self.seeds.layer, self.reference_slice()
+        if self.result is not None and layer is self.result:
+            self._on_again()
+            return
+        z = self._where_seeds_are(z)
+        self._reference = z
+        if self.result is not None and self.result in self._viewer.layers:
+            self._viewer.layers.remove(self.result)
+        self._forget()
+        self._follow(np.asarray(layer.data[z]) if z < len(layer.data) else np.zeros((0, 0), int), z,
+                     _WAYS[self.way.currentText()])  # fmt: skip
+
+    def _on_again(self) -> None:
+        """Follow on from the slice in view, as it is now, away from the reference slice."""
+        z = self._slice_in_view()
+        ways = (1, 1) if z == self._reference else (0, 1) if z > self._reference else (1, 0)
+        self._follow(np.asarray(self.result.data[z]), z, ways)
+
+    def _follow(self, seeds: NDArray[np.generic], z: int, ways: tuple[int, int]) -> None:
+        image = self.image.layer
+        try:
+            volume = volume_of_layer(image)
+            if seeds.shape != volume.shape[1:]:
+                raise DataError(f"The seeds on slice {z} are of the shape {seeds.shape}",
+                                f"{volume.shape[1:]}, as the image", "Choose seeds of this image")  # fmt: skip
+        except EmSegError as error:
+            self._on_failed(error)
+            return
+        reach = self.extent.value() or len(volume)
+        slices = slice(max(0, z - reach * ways[0]), min(len(volume), z + reach * ways[1] + 1))
+        wanted = Propagation(z, self.model.currentText(), slices)
+        seeds = np.array(seeds, np.uint32)
+
+        def work(**options) -> None:
+            for one in pipeline.propagate(volume, seeds, wanted, **options):
+                self.work.tell(lambda one=one: self._on_slice_done(volume, one))
+
+        self.work.put(
+            work, done=lambda _: self._say(self._summary()), failed=self._on_failed, title="Propagating"
+        )
+
+    def _on_slice_done(self, volume: Volume, one) -> None:
+        if self.result is None:
+            self.result = self._layer_like_image(np.zeros(volume.shape, np.uint32), PROPAGATED)
+            self._viewer.layers.selection.active = self.result
+            self.result.mode = "pan_zoom"
+        self.result.data[one.z] = one.labels
+        for name, by_slice in self.confidence.items():
+            if name not in one.confidence:
+                by_slice.pop(one.z, None)
+        for name, value in one.confidence.items():
+            self.confidence.setdefault(name, {})[one.z] = value
+        self.result.refresh(thumbnail=False, extent=False)
+        self._show_strip()
+
+    def _show_strip(self) -> None:
+        names = sorted(self.confidence)
+        n = 0 if self.result is None else len(self.result.data)
+        table = np.array(
+            [[self.confidence[name].get(z, np.nan) for z in range(n)] for name in names], np.float32
+        )
+        self.strip.show_table(names, table.reshape(len(names), n))
+        self._mark()
+
+    def _mark(self) -> None:
+        names = sorted(self.confidence)
+        row = names.index(self._chosen) if self._chosen in names else -1
+        z = self._slice_in_view() if self.image.layer is not None else -1
+        self.strip.mark(row, z)
+
+    def _summary(self) -> str:
+        doubtful = [
+            (value, name, z)
+            for name, by_slice in self.confidence.items()
+            for z, value in by_slice.items()
+            if value > 0
+        ]
+        if not doubtful:
+            return "Nothing was followed"
+        value, name, z = min(doubtful)
+        return f"{len(self.confidence)} objects; the least sure is object {name} in slice {z} ({value:.0%})"
+
+    # What becomes of it
+
+    def _on_cell(self, row: int, z: int) -> None:
+        self._chosen = sorted(self.confidence)[row]
+        image = self.image.layer
+        self._viewer.dims.set_point(self._viewer.dims.ndim - 3, float(image.data_to_world((z, 0, 0))[0]))
+        if self.result is not None:
+            self.result.selected_label = self._chosen
+            where = np.argwhere(np.asarray(self.result.data[z]) == self._chosen)
+            if len(where):
+                y, x = where.mean(axis=0)
+                self._viewer.scene.camera.center = tuple(float(v) for v in image.data_to_world((z, y, x))[-3:])
+        self._mark()
+
+    def _accept(self, names: list[int]) -> None:
+        desk = desk_of(self._viewer)
+        if desk is None:
+            self._say("Open a session in the dock Review links first; objects are accepted into it")
+            return
+        if names == [0] or not names:
+            self._say("Click on a row of the strip first, to choose an object")
+            return
+        if tuple(desk.sheet.objects.shape) != tuple(self.result.data.shape):
+            self._say("The session is about a stack of another shape")
+            return
+        for name in names:
+            masks = self._masks_of(name)
+            met = conflicts_of(desk.sheet.view, masks)
+            if met:
+                objects = ", ".join(sorted({str(one.object) for one in met}))
+                slices = ", ".join(sorted({str(one.z) for one in met}, key=int))
+                self._say(
+                    f"Object {name} overlaps accepted objects ({objects}) in slices {slices}; nothing was "
+                    "changed. Correct it, or undo those"
+                )
+                return
+            desk.add_object(masks, lambda _, name=name: self._on_accepted(name))
+
+    def _masks_of(self, name: int) -> dict[int, NDArray[np.bool_]]:
+        """Return the masks of an object in the slices around the reference slice that it runs through."""
+        data = self.result.data
+        found = {}
+        for way in (range(self._reference, len(data)), range(self._reference - 1, -1, -1)):
+            for z in way:
+                mask = np.asarray(data[z]) == name
+                if not mask.any():
+                    break
+                found[z] = mask
+        return found
+
+    def _on_accepted(self, name: int) -> None:
+        self._take_out(name)
+        self._say(f"Object {name} was accepted into the session; undo there takes it back")
+
+    def _on_reject(self) -> None:
+        if self._chosen not in self.confidence:
+            self._say("Click on a row of the strip first, to choose an object")
+            return
+        self._take_out(self._chosen)
+
+    def _take_out(self, name: int) -> None:
+        if self.result is not None:
+            self.result.data[self.result.data == name] = 0
+            self.result.refresh()
+        self.confidence.pop(name, None)
+        self._show_strip()
+
+    def _on_keep(self) -> None:
+        self._say(f"The layer {self.result.name} stays")
+        self._forget()
+        self._enable()
+
+    def _forget(self) -> None:
+        self.result, self.confidence, self._chosen = None, {}, 0
+        self.strip.show_table([], np.zeros((0, 0), np.float32))
+
+    # Work
+
+    def _say(self, text: str) -> None:
+        self._said.setText(text)
+
+    def _on_failed(self, error: BaseException) -> None:
+        if isinstance(error, Cancelled):
+            self._say("Stopped; what is done stays")
+        elif isinstance(error, EmSegError):
+            self._say(str(error))
+            show_warning(str(error))
+        else:
+            raise error
+
+    def _on_cancel(self) -> None:
+        for job in self.work.jobs:
+            job.cancel()
+
+    def _on_work(self) -> None:
+        titled = [job for job in self.work.jobs if job.title]
+        self._foot.setVisible(bool(titled))
+        if titled:
+            self.bar.setFormat(f"{titled[0].title} … %v of %m")
+        else:
+            self.bar.reset()
+        self._enable()
+
+    def _on_progress(self, job: Job, step: int, steps: int) -> None:
+        self.bar.setMaximum(steps)
+        self.bar.setValue(step)
+
+    def _on_slice(self, _event: object = None) -> None:
+        if self.image.layer is not None:
+            self._mark()
+
+    def shut_down(self, *_: object) -> None:
+        """Stop all work, and let go of the viewer; layers stay."""
+        if self._is_closed:
+            return
+        self._is_closed = True
+        self._viewer.layers.events.inserted.disconnect(self._on_layers)
+        self._viewer.layers.events.removed.disconnect(self._on_layers)
+        self._viewer.dims.events.current_step.disconnect(self._on_slice)
+        if self._on_mouse in self._viewer.mouse_drag_callbacks:
+            self._viewer.mouse_drag_callbacks.remove(self._on_mouse)
+        self.work.close()
+
+    def event(self, event: QEvent) -> bool:
+        """Notice when the dock is closed: napari takes the widget out of it then, but keeps it."""
+        if event.type() == QEvent.Type.ParentChange:
+            is_docked = self.parentWidget() is not None
+            if self._was_docked and not is_docked:
+                QTimer.singleShot(0, self.shut_down)
+            self._was_docked = is_docked
+        return super().event(event)
+
+
+def _button(text: str, tip: str) -> QPushButton:
+    button = QPushButton(text)
+    button.setToolTip(tip)
+    return button
+
+
+def _shape(layer: Layer) -> tuple[int, int, int]:
+    data = layer.data[0] if layer.multiscale else layer.data
+    z, y, x = data.shape
+    return int(z), int(y), int(x)
