@@ -192,7 +192,10 @@ def test_hovering_shows_an_alternative_and_a_click_chooses_it(review: ReviewWidg
     place = choices.visualItemRect(choices.item(1)).center()
     choices.itemEntered.emit(choices.item(1))
     layer = viewer.layers[ALTERNATIVES]
-    assert all(layer.data[p.z].any() for p in alternative.places)
+    assert all((layer.data[p.z] == 1).any() for p in alternative.places)
+    review.inspector.hovered.emit(None)
+    assert all((layer.data[p.z] == 2).any() for p in alternative.places)  # the best one stays, paler
+    choices.itemEntered.emit(choices.item(1))
     assert operations(review) == []
     link = review.desk.link
     choices.scrollToItem(choices.item(1))
@@ -454,6 +457,19 @@ def test_outlines_follow_a_layer_that_is_scaled_and_translated(dock, viewer, ses
     assert dock.canvas.image is image
     assert tuple(viewer.layers[SOURCES].translate) == (300, 50, -70)
     assert dock.canvas.slice_shown() == max(dock.desk.scene.z, 0)
+
+
+def test_a_multiscale_image_is_reviewed_as_any_other(dock, viewer, session, tissue, qtbot) -> None:
+    raw = open_volume(str(tissue[0] / "raw.zarr"))
+    viewer.add_image([raw, np.asarray(raw[:])[:, ::2, ::2]], multiscale=True, scale=SIZE, units=("nm",) * 3,
+                     metadata={"source": raw.source})  # fmt: skip
+    dock.open_session(session)
+    settle(dock, qtbot)
+    press(dock, qtbot, "accept")
+    press(dock, qtbot, "3-D")
+    assert SURFACE in [layer.name for layer in viewer.layers]
+    press(dock, qtbot, "3-D")
+    assert operations(dock) == ["accept"]
 
 
 def test_what_cannot_be_opened_is_said(dock: ReviewWidget, tmp_path: Path, qtbot, monkeypatch) -> None:

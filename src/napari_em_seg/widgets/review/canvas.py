@@ -160,13 +160,15 @@ class Canvas:
             self._refresh(SOURCES, TARGETS)
 
     def preview(self, choice: Choice | None) -> None:
-        """Outline what an alternative would have; None: nothing."""
+        """Outline what an alternative would have; None: the best one, paler."""
         scene = self._scene
         if scene is None or self.image is None:
             return
+        shade = _GHOST if choice is None else _HERE
+        choice = next(iter(scene.alternatives), None) if choice is None else choice
         places = () if choice is None else choice.places
         layer, marks = self.layer(ALTERNATIVES), self._marks[ALTERNATIVES]
-        marks.draw([(place, place.z, _HERE) for place in places], self._thickness())
+        marks.draw([(place, place.z, shade) for place in places], self._thickness())
         if layer is None:
             return
         if layer.visible == bool(places):

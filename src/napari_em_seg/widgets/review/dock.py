@@ -383,6 +383,8 @@ class ReviewWidget(QWidget):
         self.model.show(sheet.listed)
         self.numbers.show_sheet(sheet)
         self.canvas.show_objects(sheet.objects)
+        if self.mesh.is_shown and self.desk.scene is not None:
+            self._make_mesh()
         self._mark_row()
         self._title.setText(
             f"<b>{self.desk.session.path.name}</b> · {len(sheet.listed):,} of {len(sheet.links):,} links · "
