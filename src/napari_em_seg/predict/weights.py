@@ -232,8 +232,8 @@ def _metadata(path: Path) -> dict[str, str]:
     """Return what the header says; this also finds files that are cut short."""
     with _clear_read_errors(path):
         with path.open("rb") as stream:
-            start = stream.read(4)
-        if start.startswith(_ARCHIVE_STARTS):
+            start = stream.read(9)
+        if start.startswith(_ARCHIVE_STARTS) and start[8:] != b"{":  # a length may begin like a pickle
             raise FormatError(
                 f"{path} is a pickle, as torch.save writes it",
                 f"a {SUFFIX} file",
