@@ -5,6 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from napari_em_seg.assign import solver
 from napari_em_seg.assign.local import Resolver
 from napari_em_seg.assign.result import check_forest
 from napari_em_seg.assign.solver import InfeasiblePinsError, solve
@@ -78,6 +79,27 @@ def test_all_pins_at_once_or_one_by_one_is_the_same(make_program, least):
         free = resolver.solve({})
         assert free.objective == pytest.approx(least(problem), abs=1e-5)
         assert resolver.pins == {}
+
+
+def test_pins_far_from_a_clash_are_not_tried(make_program, least, monkeypatch):
+    tried, once = [], solver._try
+    monkeypatch.setattr(solver, "_try", lambda *which: (tried.append(which), once(*which))[1])
+    n_pins = 0
+    for seed in range(3):
+        problem = make_program(seed, n_slices=24, side=32, depth=2).problem
+        resolver = Resolver(problem)
+        chosen = resolver.solution.chosen[: problem.n_assignments]
+        resolver.pin({int(v): 1 for v in np.flatnonzero(chosen)})
+        for other in np.flatnonzero(~chosen)[::300]:
+            try:
+                resolver.pin({int(other): 1})
+            except InfeasiblePinsError as error:
+                assert least(problem, error.pins) == np.inf
+                assert other in error.pins
+                n_pins += len(resolver.pins)
+            else:
+                resolver.pin({int(other): -1})
+    assert 0 < len(tried) < n_pins / 2
 
 
 def test_a_pin_of_what_is_so_already_changes_nothing(make_program):

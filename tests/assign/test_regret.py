@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from napari_em_seg.assign import regret
 from napari_em_seg.assign.local import Resolver
 from napari_em_seg.assign.regret import regrets
 from napari_em_seg.assign.solver import solve
@@ -106,3 +107,48 @@ def test_the_order_of_links_is_of_no_matter(make_program):
     found, turned = regrets(resolver, rows), regrets(resolver, rows[::-1].copy())
     np.testing.assert_allclose(found.value, turned.value[::-1], atol=1e-9)
     assert len(regrets(resolver, rows[:0]).value) == 0
+
+
+def test_compiled_code_finds_what_regions_grown_one_by_one_find(make_program, monkeypatch):
+    n_left, n, left_over = 0, 0, regret._left_over
+
+    def counting(regions, chosen, enough, found):
+        nonlocal n_left
+        left = left_over(regions, chosen, enough, found)
+        n_left += len(left)
+        return left
+
+    for seed in range(12):
+        problem = make_program(seed, n_slices=5, side=32, depth=3).problem
+        resolver = Resolver(problem)
+        rows = chosen_of(resolver, problem)
+        if seed % 2:  # some regions are there from the beginning
+            resolver.pin({int(v): 0 for v in rows[:: len(rows) // 4]})
+            rows = chosen_of(resolver, problem)
+        monkeypatch.setattr(regret, "_left_over", counting)
+        fast = regrets(resolver, rows)
+        monkeypatch.setattr(regret, "_left_over", lambda regions, chosen, enough, found: np.arange(len(chosen)))
+        slow = regrets(resolver, rows)
+        np.testing.assert_allclose(fast.value, slow.value, atol=1e-5)
+        assert fast.is_exact.all()
+        assert slow.is_exact.all()
+        n += len(rows)
+    assert 0 < n_left < n  # both ways are gone
+
+
+def test_the_answer_stays_as_it_was(make_program):
+    problem = make_program(2, n_slices=4, side=20, depth=3).problem
+    resolver = Resolver(problem)
+    before = {name: getattr(resolver.regions, name).copy() for name in ("x", "pins", "region_of", "_limits")}
+    regrets(resolver, chosen_of(resolver, problem))
+    for name, array in before.items():
+        np.testing.assert_array_equal(getattr(resolver.regions, name), array)
+
+
+def test_what_is_not_chosen_costs_nothing_to_forbid(make_program):
+    problem = make_program(0).problem
+    resolver = Resolver(problem)
+    others = np.flatnonzero(~resolver.solution.chosen[: problem.n_assignments])
+    found = regrets(resolver, others)
+    assert found.value == pytest.approx(0, abs=1e-5)
+    assert (found.alternative == -1).all()

@@ -8,7 +8,9 @@ from numpy.typing import NDArray
 from scipy import sparse
 
 from napari_em_seg.assign import _region_kernels as kernels
-from napari_em_seg.assign._highs import Program, solve_ilp
+from napari_em_seg.assign._highs import Answer, Program, solve_ilp
+from napari_em_seg.assign._simplex_kernels import Part
+from napari_em_seg.assign._small import solve_small
 from napari_em_seg.assign.problem import Problem
 
 __all__ = ["Attempt", "Matrix", "NoAnswer", "Regions"]
@@ -159,7 +161,7 @@ class Regions:
     @property
     def objective(self) -> float:
         """What x costs."""
-        return float(self.problem.costs @ self.x)
+        return float((self.problem.costs * self.x).sum())  # a dot product would wake up threads
 
     @property
     def bound(self) -> float:
@@ -173,16 +175,23 @@ class Regions:
         pays[pays] = [r < 0 or not self.regions[r].is_closed for r in self.region_of[pays]]
         return np.flatnonzero(pays).astype(np.int32)
 
-    def pin(self, changes: Mapping[int, int]) -> Index:
-        """Set pins (−1 to free) and return the rows that have to be looked at; x complies, rows may not."""
-        columns = np.fromiter(changes.keys(), np.int32, len(changes))
-        values = np.fromiter(changes.values(), np.int8, len(changes))
-        rows = [self.matrix.rows_of(columns)]
-        rows += [self._shrunk(int(region)) for region in np.unique(self.region_of[columns]) if region >= 0]
-        self.pins[columns] = values
-        self.x[columns] = np.where(values >= 0, values, self.x[columns])
-        self.set_limits(columns)
-        return np.unique(np.concatenate(rows))
+    def pin(self, changes: Mapping[int, int]) -> list[Index]:
+        """Set pins (−1 to free); return the rows to look at, place by place; x complies, rows may not.
+
+        Where x complied already, a pin changes nothing: no answer that costs less came in sight.
+        """
+        places = []
+        for variable, value in changes.items():
+            place = np.array([variable], np.int32)
+            if value != self.x[variable]:
+                region = int(self.region_of[variable])
+                paying = self._shrunk(region) if region >= 0 else place[:0]
+                places.append(np.union1d(self.matrix.rows_of(place), paying))
+            self.pins[variable] = value
+            if value >= 0:
+                self.x[variable] = value
+            self.set_limits(place)
+        return places
 
     def attempt(
         self,
@@ -208,7 +217,8 @@ class Regions:
             answer, offset = self._solve(rows, columns, max(seconds(), 0.0), stop)
             if answer.is_infeasible:
                 if limit >= self._limits[np.isfinite(self._limits)].max(initial=0.0):
-                    raise NoAnswer(columns[self.pins[columns] >= 0])
+                    touched = self.matrix.columns_of(rows, self.prices, np.inf)
+                    raise NoAnswer(touched[self.pins[touched] >= 0])
                 limit = np.inf if limit > 0 and limit >= 64 * self.first_limit else max(8 * limit, 1e-3)
                 limit = float(np.minimum(limit, self._limits[np.isfinite(self._limits)].max()))
                 continue
@@ -264,14 +274,26 @@ class Regions:
             rows, limit = self.matrix.rows_of(cheap), max(found.limit, float(self.prices[cheap].max()))
             rows = np.union1d(rows, found.rows)
 
-    def _solve(self, rows: Index, columns: Index, seconds: float, stop: Stop):  # type: ignore[no-untyped-def]
+    def _solve(self, rows: Index, columns: Index, seconds: float, stop: Stop) -> tuple[Answer, float]:
         """Return the answer to a region alone, and what to add to its bound."""
         starts, places, values = self.matrix.cut_out(rows, columns)
         x, pins = self.x[columns], self.pins[columns]
         costs = self.prices[columns] + np.where(x > 0, -_TIE, _TIE)
         lower, upper = np.where(pins == 1, 1.0, 0.0), np.where(pins == 0, 0.0, 1.0)
         program = Program(costs, starts, places, values, self.problem.right[rows], lower, upper)
-        return solve_ilp(program, seconds=seconds, stop=stop), -_TIE * len(columns)
+        answer = solve_small(program) or solve_ilp(program, seconds=seconds, stop=stop)
+        return answer, -_TIE * len(columns)
+
+    def as_part(self, enough: float) -> Part:
+        """Return the program and the answer as compiled loops take them; not copied."""
+        matrix, minima = self.matrix, [region.minimum for region in self.regions.values()]
+        return Part(
+            matrix.starts, matrix.columns, matrix.values, self.problem.right.astype(float),
+            matrix.column_starts, matrix.rows, self.prices, self._limits, self.pins, self.x,
+            self.region_of, self.row_region,
+            self.problem.n_assignments, self.first_limit, float(self.prices.max(initial=0.0)),
+            float(sum(minima)) if minima else -1.0, _TIE, float(enough),
+        )  # fmt: skip
 
     def _broken(self, rows: Index, columns: Index, values: Vector) -> Index:
         """Return the rows outside that values would break."""

@@ -65,7 +65,7 @@ class Resolver:
         try:
             close_gap(trial, changes)
         except NoAnswer as error:
-            raise clash(self._free, pins) from error
+            raise clash(self._free, pins, error) from error
         self._regions, self.pins = trial, pins
         return self.solution
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from napari_em_seg.assign import _simplex_kernels as kernels
 from napari_em_seg.assign._regions import NoAnswer, Regions
 from napari_em_seg.assign.local import Resolver
 
@@ -45,31 +46,42 @@ def regrets(resolver: Resolver, chosen: NDArray[np.intp], *, enough: float = np.
         From there on "at least so much" will do, which is known sooner.
     """
     n = len(chosen)
-    value, is_exact, alternative = np.zeros(n), np.zeros(n, np.bool_), np.full(n, -1, np.int32)
-    n_threads = max(1, min(8, os.cpu_count() or 1))
+    found = Regrets(np.zeros(n), np.zeros(n, np.bool_), np.full(n, -1, np.int32))
+    regions = resolver.regions.copy()
+    for k in _left_over(regions, chosen, enough, found):
+        told = _forbidden(regions, int(chosen[k]), enough)
+        found.value[k], found.is_exact[k], found.alternative[k] = told
+    return found
 
-    def share(start: int) -> None:
-        regions = resolver.regions.copy()
-        for k in range(start, n, n_threads):
-            value[k], is_exact[k], alternative[k] = _forbidden(regions, int(chosen[k]), enough)
+
+def _left_over(regions: Regions, chosen: NDArray[np.intp], enough: float, found: Regrets) -> NDArray[np.intp]:
+    """Fill in what takes small programs only, in compiled code on all cores; return the places of the rest."""
+    n_threads = max(1, min(8, os.cpu_count() or 1))
+    state = np.zeros(len(chosen), np.int8)
+    part = regions.as_part(enough)
+
+    def share(places: NDArray[np.intp]) -> None:
+        own = part._replace(x=part.x.copy())
+        kernels.forbid(chosen, places, own, found.value, found.alternative, state)
 
     with ThreadPoolExecutor(n_threads) as pool:
-        list(pool.map(share, range(n_threads)))
-    return Regrets(value, is_exact, alternative)
+        list(pool.map(share, np.array_split(np.arange(len(chosen)), n_threads)))
+    found.is_exact[:] = (state == kernels.PROVEN) | (state == kernels.INFEASIBLE)
+    return np.flatnonzero(state == kernels.UNKNOWN)
 
 
 def _forbidden(regions: Regions, variable: int, enough: float) -> tuple[float, bool, int]:
     """Forbid one variable, look at what that does, and take it back."""
     if regions.regions:  # regions that become part of one another are not easily told apart again
-        return _on_copy(regions.copy(), variable, enough)
+        return _on_copy(regions.copy(), variable)
     before = regions.x[variable], regions.pins[variable]
     place = np.array([variable], np.int32)
     try:
-        rows = regions.pin({variable: 0})
-        found = regions.attempt(rows, enough=enough)
+        rows = regions.pin({variable: 0}) or [place[:0]]
+        found = regions.attempt(rows[0], enough=enough)
         paid = _paid(regions, found.columns) + regions.prices[variable] * before[0]
-        return (*_told(found.minimum - paid, found.is_closed, enough),
-                _instead(regions, variable, found.columns[found.values > 0.5]))  # fmt: skip
+        instead = _instead(regions, variable, found.columns[found.values > 0.5])
+        return max(0.0, found.minimum - paid), found.is_closed, instead
     except NoAnswer:
         return np.inf, True, -1
     finally:
@@ -77,18 +89,15 @@ def _forbidden(regions: Regions, variable: int, enough: float) -> tuple[float, b
         regions.set_limits(place)
 
 
-def _on_copy(regions: Regions, variable: int, enough: float) -> tuple[float, bool, int]:
+def _on_copy(regions: Regions, variable: int) -> tuple[float, bool, int]:
     objective, before = regions.objective, regions.x > 0.5
     try:
-        found = regions.close(regions.pin({variable: 0}))
+        found = [regions.close(rows) for rows in regions.pin({variable: 0})]
     except NoAnswer:
         return np.inf, True, -1
     new = np.flatnonzero((regions.x > 0.5) & ~before).astype(np.int32)
-    return (*_told(regions.objective - objective, found.is_closed, enough), _instead(regions, variable, new))
-
-
-def _told(rise: float, is_closed: bool, enough: float) -> tuple[float, bool]:
-    return max(0.0, rise), is_closed or rise < enough
+    is_exact = all(one.is_closed for one in found)
+    return max(0.0, regions.objective - objective), is_exact, _instead(regions, variable, new)
 
 
 def _paid(regions: Regions, columns: NDArray[np.int32]) -> float:

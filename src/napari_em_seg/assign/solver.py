@@ -129,7 +129,7 @@ def solve(
         try:
             x = _pulp.solve(problem, dict(pins or {}), solver, gap=gap, time_limit=time_limit)
         except NoAnswer as error:
-            raise clash(regions, dict(pins or {})) from error
+            raise clash(regions, dict(pins or {}), error) from error
         seconds = {"relaxed": relaxed, solver: time.perf_counter() - begun}
         return Solution(x > 0.5, float(problem.costs @ x), regions.base, regions.prices, regions.base,
                         n_fractional, seconds)  # fmt: skip
@@ -137,7 +137,7 @@ def solve(
     try:
         close_gap(regions, pins or {}, gap=gap, seconds=time_limit - relaxed, cancelled=cancelled)
     except NoAnswer as error:
-        raise clash(regions, dict(pins or {})) from error
+        raise clash(regions, dict(pins or {}), error) from error
     return solved(regions, n_fractional, {"relaxed": relaxed, "whole": time.perf_counter() - begun})
 
 
@@ -167,8 +167,8 @@ def close_gap(
     def left() -> float:
         return seconds - (time.perf_counter() - begun)
 
-    if pins:
-        regions.close(regions.pin(pins), seconds=left, stop=cancelled)
+    for rows in regions.pin(pins):
+        regions.close(rows, seconds=left, stop=cancelled)
     while left() > 0 and not (cancelled and cancelled()):
         payers = regions.payers()
         if not len(payers) or regions.objective - regions.bound <= gap * abs(regions.objective):
@@ -207,31 +207,41 @@ def relax(
     return regions, time.perf_counter() - begun, int(is_fractional.sum())
 
 
-def clash(regions: Regions, pins: Pins) -> InfeasiblePinsError:
-    """Return the error for pins that clash, naming as few of them as do: each is left out, if it can be."""
+def clash(regions: Regions, pins: Pins, found: NoAnswer) -> InfeasiblePinsError:
+    """Return the error for pins that clash, naming as few of them as do.
+
+    Of those at the place where there was no answer, each is left out, if it can be.
+    """
     free = regions.copy()
     pinned = np.flatnonzero(free.pins >= 0)
     if len(pinned):
         free = Regions(
             free.matrix, free.problem, free.prices, free.base, _nothing(free.problem), free.pins * 0 - 1
         )
-    blamed = {int(v): int(value) for v, value in pins.items()}
+    blamed = _those(pins, found)
     for variable in list(blamed):
-        rest = {v: value for v, value in blamed.items() if v != variable}
-        if not _is_possible(free, rest):
-            blamed = rest
+        if variable in blamed:
+            rest = {v: value for v, value in blamed.items() if v != variable}
+            still = _try(free, rest)
+            blamed = blamed if still is None else _those(rest, still)
     return InfeasiblePinsError(blamed)
 
 
-def _is_possible(free: Regions, pins: Pins) -> bool:
+def _those(pins: Pins, found: NoAnswer) -> dict[int, int]:
+    """Return the pins at the place where there is no answer: these alone allow none."""
+    suspects = set(found.pins.tolist())
+    return {int(v): int(value) for v, value in pins.items() if v in suspects}
+
+
+def _try(free: Regions, pins: Pins) -> NoAnswer | None:
+    """Return where some pins allow no answer, if they do not."""
     trial = free.copy()
-    if not pins:
-        return True
     try:
-        trial.close(trial.pin(pins))
-    except NoAnswer:
-        return False
-    return True
+        for rows in trial.pin(pins):
+            trial.close(rows)
+    except NoAnswer as error:
+        return error
+    return None
 
 
 def _nothing(problem: Problem) -> NDArray[np.float64]:
