@@ -23,11 +23,12 @@ from napari_em_seg.assign.costs import is_at_border
 from napari_em_seg.assign.errors import Comparison, compare, slice_errors
 from napari_em_seg.assign.local import Resolver
 from napari_em_seg.assign.model import AssignmentModel
+from napari_em_seg.assign.problem import Problem
 from napari_em_seg.assign.ranking import auc, figure_11, share_of_errors_in_lowest
 from napari_em_seg.assign.regret import regrets
 from napari_em_seg.assign.result import label_volume, objects
 from napari_em_seg.assign.sections import LEVELS
-from napari_em_seg.assign.simulated_review import Reviewer, by_score, by_size, in_random_order, review
+from napari_em_seg.assign.simulated_review import Review, Reviewer, by_score, by_size, in_random_order, review
 from napari_em_seg.io import open_volume
 from napari_em_seg.metrics import contingency, evaluate
 from napari_em_seg.pipeline import AssignRecipe, Prediction, Prices, Proposals, predict_affinities, propose
@@ -42,6 +43,7 @@ TUNING, VALIDATION = slice(0, 22), slice(22, 37)
 SIZE = (30.0, 6.0, 6.0)
 DEPTHS = (0.01, 0.02, 0.04, 0.06, 0.1, 0.15, 0.2, 0.3, 0.4)
 FILL = 30.0
+MOST = 600  # verdicts of a reviewer who errs, and so would never be done
 
 Labels = NDArray[Any]
 
@@ -144,41 +146,58 @@ def draw_figure_11(measures: Mapping[str, Any], wrong: Any, known: Any) -> None:
 
 
 def corrections(
-    proposals: Proposals, chosen: NDArray[np.bool_], resolver: Resolver, orders: Mapping[str, Any],
+    proposals: Proposals, problem: Problem, best: NDArray[np.bool_], orders: Mapping[str, Any],
     comparison: Comparison,
 ) -> None:  # fmt: skip
-    """Print how many verdicts reviewers need, one who knows and one who errs; draw the curves."""
-    from matplotlib.figure import Figure
+    """Print how many verdicts reviewers need, one who knows and one who errs; draw the curves.
 
+    A reviewer accepts links of the best answer that the hypotheses allow, and rejects wrong ones, for which one
+    of that answer is put in their place. To what is neither wrong nor in there (the same said by smaller or
+    larger regions) they say "don't know": that counts as a verdict, and pins nothing.
+    """
     h, a = proposals.hypotheses, proposals.assignments
     judged = comparison.judge(h, a)
-
-    def of_known(order: Any) -> Any:
-        """Leave for the end what nobody can judge: the truth has no label there."""
-        return lambda chosen, listed: np.where(judged.is_judged[listed], order(chosen, listed), np.inf)
-
-    figure = Figure(figsize=(5, 3.5), layout="constrained")
-    axes = figure.subplots()
-    heads = ("verdicts to halve", "to a tenth", "to none", "left")
-    print(f"\n{'order':14} {'errs':>5} {heads[0]:>18} {heads[1]:>11} {heads[2]:>11} {heads[3]:>5}")
+    is_known = judged.is_judged & (best | judged.is_wrong)
+    print(f"\n{'order':14} {'errs':>5} {'wrong':>6} {'verdicts to halve':>18} {'to a tenth':>11} "
+          f"{'to none':>8} {'corrections':>12} {'left':>5} {'refused':>8} {'seconds':>8}")  # fmt: skip
+    courses = {}
     for rate in (0.0, 0.05):
         for name, order in orders.items():
-            course = review(
-                h, a, chosen, Reviewer(judged.is_judged & ~judged.is_wrong, judged.is_judged, rate),
-                lambda pins: resolver.solve(pins).chosen[: len(a)], of_known(order), most=600,
+            begun = time.perf_counter()
+            resolver = Resolver(problem)
+            course = courses[name, rate] = review(
+                h, a, resolver.solution.chosen[: len(a)], Reviewer(best, is_known, rate),
+                lambda pins, of=resolver: of.solve(pins).chosen[: len(a)],  # type: ignore[misc]
+                judged_first(order, judged.is_judged), costs=problem.costs[: len(a)],
+                most=MOST if rate else None,
             )  # fmt: skip
             first = course.errors[0]
             until = [course.verdicts_until(int(first * share)) for share in (0.5, 0.1, 0.0)]
             said = ["–" if n is None else str(n) for n in until]
             print(
-                f"{name:14} {rate:5.0%} {said[0]:>18} {said[1]:>11} {said[2]:>11} {course.errors[-1]:5d}",
-                flush=True,
-            )
-            if not rate:
-                axes.plot(course.errors, label=name)
-            resolver.solve({})
-    axes.set(xlabel="verdicts", ylabel="wrong links left", ylim=(0, None))
-    axes.legend()
+                f"{name:14} {rate:5.0%} {first:6d} {said[0]:>18} {said[1]:>11} {said[2]:>8} "
+                f"{course.corrections[-1]:12d} {course.errors[-1]:5d} {course.n_refused:8d} "
+                f"{time.perf_counter() - begun:8.1f}", flush=True,
+            )  # fmt: skip
+    draw_corrections(courses)
+
+
+def judged_first(order: Any, is_judged: NDArray[np.bool_]) -> Any:
+    """Leave for the end what nobody can judge: the truth has no label there."""
+    return lambda chosen, listed: np.where(is_judged[listed], order(chosen, listed), np.inf)
+
+
+def draw_corrections(courses: Mapping[tuple[str, float], Review]) -> None:
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(9, 3.5), layout="constrained")
+    both = figure.subplots(1, 2, sharey=True)
+    for (name, rate), course in courses.items():
+        both[int(rate > 0)].plot(np.arange(len(course.errors)) + 1, course.errors, label=name)
+    for axes, title in zip(both, ("Who never errs", "Who errs 5 % of the time"), strict=True):
+        axes.set(xlabel="verdicts", ylim=(0, None), xscale="log", title=title)
+    both[0].set(ylabel="wrong links left")
+    both[0].legend(fontsize="small")
     figure.savefig(IMAGES / "corrections.svg")
 
 
@@ -255,7 +274,7 @@ def main() -> None:
     if not arguments.no_review:
         orders = {name: by_score(values) for name, values in found.items()}
         orders |= {"random": in_random_order(len(a)), "largest first": by_size(h, a)}
-        corrections(proposals, chosen, resolver, orders, comparison)
+        corrections(proposals, resolver.regions.problem, best, orders, comparison)
 
 
 if __name__ == "__main__":
