@@ -49,6 +49,9 @@ class Rivals:
     which: NDArray[np.int32]
     cost: Column
 
+    def __getitem__(self, rows: NDArray[np.intp]) -> "Rivals":
+        return Rivals(self.which[rows], self.cost[rows])
+
 
 def cheapest_rivals(
     hypotheses: Hypotheses, assignments: Assignments, costs: Column, chosen: NDArray[np.intp]
@@ -87,6 +90,7 @@ def link_features(
     costs: Column,
     regret: Column,
     chosen: NDArray[np.intp],
+    rivals: tuple[Rivals, Rivals] | None = None,
 ) -> Rows:
     """Return the features of chosen assignments, in the order of `LINK_FEATURES`.
 
@@ -100,16 +104,21 @@ def link_features(
         Of those chosen.
     chosen
         Which assignments.
+    rivals
+        Of those chosen, by costs and by −probability, where they are known already: what is chosen beside them
+        does not matter.
     """
-    rivals = cheapest_rivals(hypotheses, assignments, costs, chosen)
-    likely = cheapest_rivals(hypotheses, assignments, -probability, chosen)
+    if rivals is None:
+        rivals = (cheapest_rivals(hypotheses, assignments, costs, chosen),
+                  cheapest_rivals(hypotheses, assignments, -probability, chosen))  # fmt: skip
+    cheapest, likely = rivals
     leaves = hypotheses.leaves_under(assignments.involved[chosen])
-    rival_leaves = hypotheses.leaves_under(assignments.involved[rivals.which])
+    rival_leaves = hypotheses.leaves_under(assignments.involved[cheapest.which])
     far = 50.0  # stands for: there is none
     own = [
         probability[chosen], costs[chosen] / leaves, np.minimum(regret / leaves, far),
-        np.log(np.clip(ratio(costs, rivals, chosen), 1e-3, 1e3)),
-        np.where(np.isfinite(rivals.cost), rivals.cost / rival_leaves, far),
+        np.log(np.clip(ratio(costs, cheapest, chosen), 1e-3, 1e3)),
+        np.where(np.isfinite(cheapest.cost), cheapest.cost / rival_leaves, far),
         np.where(np.isfinite(likely.cost), -likely.cost, 0), np.log(leaves),
     ]  # fmt: skip
     return np.concatenate((features[chosen], np.stack(own, axis=1).astype(np.float32)), axis=1)

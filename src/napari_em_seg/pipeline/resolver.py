@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import replace
+from functools import cached_property
 from itertools import combinations
 
 import numpy as np
@@ -9,7 +10,7 @@ from numpy.typing import NDArray
 from scipy import sparse
 
 from napari_em_seg.assign.assignments import Assignments
-from napari_em_seg.assign.confidence import error_probability, impact, link_features
+from napari_em_seg.assign.confidence import Rivals, cheapest_rivals, error_probability, impact, link_features
 from napari_em_seg.assign.costs import Prices, probability_of
 from napari_em_seg.assign.hypotheses import Hypotheses
 from napari_em_seg.assign.local import Resolver
@@ -94,6 +95,12 @@ class Scorer:
         self._costs, self._errors = costs, None if model is None else model.errors
         self._probability = probability_of(hypotheses, assignments, costs, prices)
 
+    @cached_property
+    def _rivals(self) -> tuple[Rivals, Rivals]:
+        """The rivals of all assignments, which never change."""
+        h, a, rows = self._hypotheses, self._assignments, np.arange(len(self._assignments))
+        return (cheapest_rivals(h, a, self._costs, rows), cheapest_rivals(h, a, -self._probability, rows))
+
     def scores(
         self,
         chosen: Mask,
@@ -111,7 +118,8 @@ class Scorer:
         p_error = np.zeros(len(rows)) if p_error is None else p_error
         stale = np.ones(len(rows), np.bool_) if stale is None else stale
         some = rows[stale]
-        table = link_features(h, a, self._features, self._probability, self._costs, regret[stale], some)
+        rivals = None if stale.all() else (self._rivals[0][some], self._rivals[1][some])
+        table = link_features(h, a, self._features, self._probability, self._costs, regret[stale], some, rivals)
         p_error[stale] = error_probability(h, a, table, some, self._errors)
         found = Scores.unknown(len(a))
         found.p_error[rows] = p_error

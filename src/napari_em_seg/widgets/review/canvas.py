@@ -18,7 +18,7 @@ __all__ = ["ALTERNATIVES", "OBJECTS", "SOURCES", "TARGETS", "Canvas", "Marks"]
 
 OBJECTS, SOURCES, TARGETS, ALTERNATIVES = "objects", "link source", "link target", "link alternative"
 
-_HERE, _GHOST = 1, 2
+_HERE, _GHOST, _BEST = 1, 2, 3
 _FILL = 0.35  # of the canvas is what is asked about
 
 
@@ -143,7 +143,10 @@ class Canvas:
             layer.refresh(thumbnail=False, extent=False, highlight=False)
 
     def show(self, scene: Scene | None) -> None:
-        """Outline the regions of a link, with ghosts of each side in the slice of the other; and go there."""
+        """Outline the regions of a link, with ghosts of each side in the slice of the other; and go there.
+
+        The ghost of the best alternative is on the layer of the source: one more layer would take more time.
+        """
         self._scene = scene
         if self.image is None:
             return
@@ -152,23 +155,23 @@ class Canvas:
             self._zoom_to(scene.box)
         thickness = self._thickness()
         asked, z = (None, 0) if scene is None else (scene.asked, scene.z)
+        best = [] if scene is None else [
+            (p, p.z, _BEST) for choice in scene.alternatives[:1] for p in choice.places
+        ]  # fmt: skip
         for name, side, own, other in ((SOURCES, "sources", 0, 1), (TARGETS, "targets", 1, 0)):
             places = () if asked is None else getattr(asked, side)
-            drawn = [(p, z + own, _HERE) for p in places] + [(p, z + other, _GHOST) for p in places]
-            self._marks[name].draw(drawn, thickness)
+            drawn = [(p, z + other, _GHOST) for p in places] + [(p, z + own, _HERE) for p in places]
+            self._marks[name].draw(best + drawn if name == SOURCES else drawn, thickness)
         if scene is None or not self._go_to_slice(scene.z):  # which draws all layers anew
             self._refresh(SOURCES, TARGETS)
 
     def preview(self, choice: Choice | None) -> None:
-        """Outline what an alternative would have; None: the best one, paler."""
-        scene = self._scene
-        if scene is None or self.image is None:
+        """Outline what an alternative would have; None: nothing."""
+        if self._scene is None or self.image is None:
             return
-        shade = _GHOST if choice is None else _HERE
-        choice = next(iter(scene.alternatives), None) if choice is None else choice
         places = () if choice is None else choice.places
         layer, marks = self.layer(ALTERNATIVES), self._marks[ALTERNATIVES]
-        marks.draw([(place, place.z, shade) for place in places], self._thickness())
+        marks.draw([(place, place.z, _HERE) for place in places], self._thickness())
         if layer is None:
             return
         if layer.visible == bool(places):
@@ -234,5 +237,11 @@ def pixel_at(layer: Layer, position: Sequence[float]) -> tuple[int, int, int] | 
 
 def _two_shades(colour: str) -> DirectLabelColormap:
     return DirectLabelColormap(
-        color_dict={None: "transparent", 0: "transparent", _HERE: colour, _GHOST: colour + "70"}
+        color_dict={
+            None: "transparent",
+            0: "transparent",
+            _HERE: colour,
+            _GHOST: colour + "70",
+            _BEST: ALTERNATIVE + "90",
+        }
     )
