@@ -25,6 +25,7 @@ from napari_em_seg.io import write_volume
 from napari_em_seg.pipeline import sample_volumes
 from napari_em_seg.volume import Volume
 from napari_em_seg.widgets.demo_review import review_chapter
+from napari_em_seg.widgets.layers import to_layer_data
 from napari_em_seg.widgets.pictures import save_picture, settle
 
 IMAGES = Path(__file__).parent / "images"
@@ -113,6 +114,23 @@ def review() -> None:
                 shrink(IMAGES / f"{name}.png")
 
 
+def propagate(viewer: napari.Viewer) -> None:
+    """Take the dock "Propagate" after it has followed every section of a slice of the sample."""
+    raw, _ = sample_volumes((12, 256, 256))
+    data, options, kind = to_layer_data(raw)
+    viewer.add_layer(napari.layers.Layer.create(data, options, kind))
+    _, dock = viewer.window.add_plugin_dock_widget(PLUGIN, "Propagate")
+    viewer.dims.set_current_step(0, 6)
+    for button in (dock.all_seeds, dock.go):
+        button.click()
+        while dock.work.is_busy:
+            settle(0.1)
+    dock._on_cell(3, 8)
+    viewer.layers["seeds"].visible = False
+    viewer.fit_to_view(margin=0.02)
+    save(viewer, "propagate")
+
+
 def menu(viewer: napari.Viewer) -> None:
     """Take the menu File ▸ Open Sample ▸ EM segmentation."""
     window = viewer.window._qt_window
@@ -144,7 +162,7 @@ def main() -> None:
     """Take all pictures."""
     IMAGES.mkdir(exist_ok=True)
     get_qapp()
-    for take in (sample, voxel_size, menu):
+    for take in (sample, voxel_size, propagate, menu):
         with viewer_of("napari") as viewer:
             take(viewer)
     review()
