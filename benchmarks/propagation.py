@@ -4,9 +4,9 @@ Sequences: the 15 AC4 validation slices, seeds on the middle one; the 4 validati
 synthetic sample. Seeds are the true sections (of at least 100 pixels), or those of a watershed of the predicted
 boundaries. Only objects on the reference slice can be followed, so only they count as truth. Beside the models
 stand two plain rivals: each section of the next slice's watershed goes to the object that it overlaps most (its
-depth is the best on training slices), and the masks of the reference slice left where they are.
-IoU is the mean over objects that are in the truth or in the result on a slice. --memory follows 100 objects
-through 100 slices of 1024×1024 and says what that takes. Figures go into docs/images/.
+depth, and where membranes are cut off, are the best on training slices), and the masks of the reference slice
+left where they are. IoU is the mean over objects that are in the truth or in the result on a slice. --memory
+follows 100 objects through so many slices of 1024×1024 and says what that takes. Figures go into docs/images/.
 """
 
 import argparse
@@ -14,6 +14,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from hashlib import sha256
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -33,8 +34,8 @@ from napari_em_seg.segment import hmin_watershed
 from napari_em_seg.volume import Volume
 
 IMAGES = Path(__file__).parents[1] / "docs" / "images"
-DEPTHS = (0.05, 0.1, 0.2)
-MEMBRANE = 127
+DEPTHS = (0.05, 0.1, 0.2, 0.3)
+MEMBRANES = (127, 190, 255)
 
 Labels = NDArray[Any]
 Way = Callable[["Walk", Labels], Labels]
@@ -101,25 +102,29 @@ class Overlap:
 
     def __init__(self) -> None:
         self._maps: dict[str, NDArray[np.uint8]] = {}
-        self.depth = DEPTHS[0]
+        self._sections: dict[tuple[str, float], Labels] = {}
+        self.depth, self.membrane = DEPTHS[0], MEMBRANES[0]
 
     def tune(self, sequence: Walk) -> None:
-        """Choose the depth that is best on these slices."""
+        """Choose the depth, and what is cut off as membrane, by what is best on these slices."""
 
-        def quality(depth: float) -> float:
-            self.depth = depth
+        def quality(options: tuple[float, int]) -> float:
+            self.depth, self.membrane = options
             labels = self(sequence, seeds_of(sequence.truth[sequence.reference]))
             return float(np.mean([iou for rows in by_distance(sequence, labels).values() for iou in rows]))
 
-        self.depth = max(DEPTHS, key=quality)
+        self.depth, self.membrane = max(product(DEPTHS, MEMBRANES), key=quality)
 
     def __call__(self, sequence: Walk, seeds: Labels) -> Labels:
         """Hand labels from slice to slice, away from the reference slice."""
         if sequence.name not in self._maps:
             self._maps[sequence.name] = np.asarray(predict_boundary(sequence.volume, Prediction(views=1)))
         boundary = self._maps[sequence.name]
-        sections = hmin_watershed(boundary, self.depth, mode="2d")
-        sections = np.where(boundary > MEMBRANE, 0, sections)
+        key = sequence.name, self.depth
+        if key not in self._sections:
+            self._sections[key] = hmin_watershed(boundary, self.depth, mode="2d")
+        sections = self._sections[key]
+        sections = np.where(boundary > self.membrane, 0, sections)
         found = np.zeros(sections.shape, np.int64)
         found[sequence.reference] = seeds
         for step, end in ((1, len(found)), (-1, -1)):
@@ -281,7 +286,7 @@ def main() -> None:
             "propagator" if model == "auto" else Path(model).stem: followed_by(model)
             for model in arguments.models
         },
-        f"overlap with the watershed (h = {rival.depth})": rival,
+        f"overlap with the watershed (h = {rival.depth}, cut at {rival.membrane})": rival,
         "masks left alone": left_alone,
     }
     validation = ac4(slice(22, 37), 7, "AC4, 22-36")

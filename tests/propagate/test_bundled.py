@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from napari_em_seg.pipeline import Propagation, propagate
+from napari_em_seg.pipeline import Propagation, propagate, watershed_seeds
 from napari_em_seg.pipeline.propagation import collected
 from napari_em_seg.predict.weights import load_weights, resolve
 from napari_em_seg.propagate.calibration import overlaps, seeds_of
@@ -63,6 +63,20 @@ def test_it_follows_objects_of_the_sample(tissue):
         stays = float(np.mean(list(overlaps(alone, truth[z]).values())))
         assert quality(found, truth, z) > stays + 0.05
     assert (quality(found, truth, Z - 1) + quality(found, truth, Z + 1)) / 2 > 0.6
+
+
+def test_sections_of_a_watershed_are_seeds_like_true_ones(tissue):
+    volume, truth = tissue
+    seeds, sections = watershed_seeds(volume, Z), seeds_of(truth[Z])
+    assert seeds.shape == sections.shape
+    assert np.bincount(seeds[seeds > 0]).max() < 0.7 * seeds.size
+    best = []
+    for name in np.unique(sections)[1:]:
+        other = np.bincount(seeds[sections == name]).argmax()
+        best.append(
+            ((seeds == other) & (sections == name)).sum() / ((seeds == other) | (sections == name)).sum()
+        )
+    assert np.median(best) > 0.6
 
 
 def test_a_lost_slice_is_bridged(tissue):
