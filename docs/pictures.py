@@ -24,7 +24,7 @@ from qtpy.QtWidgets import QMenu
 from napari_em_seg.io import write_volume
 from napari_em_seg.pipeline import sample_volumes
 from napari_em_seg.volume import Volume
-from napari_em_seg.widgets.demo_review import review_chapter
+from napari_em_seg.widgets.demo_chapters import review_chapter
 from napari_em_seg.widgets.layers import to_layer_data
 from napari_em_seg.widgets.pictures import save_picture, settle
 

@@ -25,7 +25,11 @@ def test_it_leaves_pictures_and_a_report(tmp_path: Path, small_sample: None, qtb
     report = (tmp_path / "out" / "report.html").read_text()
     assert f"{scores['adapted_rand_error']:.3f}" in report
     pictures = sorted((tmp_path / "out").glob("*.png"))
-    assert len(pictures) == 5
+    assert len(pictures) == 10
+    review = json.loads((tmp_path / "out" / "review.json").read_text())
+    assert review["errors"][-1] <= review["errors"][0]
+    assert f"after {len(review['errors']) - 1} verdicts" in " ".join(report.split())
+    assert any("objects, adapted Rand error" in line for line in said)
     for picture in pictures:
         assert picture.name in report
         assert np.asarray(Image.open(picture)).std() > 5  # something is drawn

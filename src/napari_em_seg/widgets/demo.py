@@ -15,7 +15,7 @@ from napari_em_seg import pipeline
 from napari_em_seg.errors import EmSegError
 from napari_em_seg.metrics import Scores
 from napari_em_seg.volume import Volume
-from napari_em_seg.widgets.demo_review import Reviewed, review_chapter
+from napari_em_seg.widgets.demo_chapters import Followed, Reviewed, propagation_chapter, review_chapter
 
 __all__ = ["run_demo"]
 
@@ -47,6 +47,10 @@ sections by the assignment program, and listed $n_links links, the most doubtful
 truth then worked through the list with the dock's own keys: of $n_wrong wrong links $n_left were left after
 $n_verdicts verdicts, and the adapted Rand error went from $before to $after.</p>
 $review
+<h2>Followed</h2>
+<p>The true sections of the slice in the middle were seeds, and the dock “Propagate” followed them through the
+others: $n_followed objects, with an adapted Rand error of $followed_error.</p>
+$propagation
 </html>
 """)
 
@@ -69,7 +73,10 @@ def run_demo(folder: Path | None, say: Say) -> None:
         reviewed = review_chapter(raw, truth, folder)
         first, *verdicts = reviewed.errors
         say(f"  {first} wrong links, {verdicts[-1]} after {len(verdicts)} verdicts")
-        _write_report(folder, truth, scores, pictures, reviewed)
+        say("Following objects from the slice in the middle …")
+        followed = propagation_chapter(raw, truth, folder)
+        say(f"  {followed.n_objects} objects, adapted Rand error {followed.error:.3f}")
+        _write_report(folder, truth, scores, pictures, reviewed, followed)
         say(f"Pictures and report.html are in {folder}")
 
 
@@ -158,7 +165,12 @@ def _show_section(viewer) -> None:
 
 
 def _write_report(
-    folder: Path, truth: Volume, scores: Scores, pictures: dict[str, str], reviewed: Reviewed
+    folder: Path,
+    truth: Volume,
+    scores: Scores,
+    pictures: dict[str, str],
+    reviewed: Reviewed,
+    followed: Followed,
 ) -> None:
     rows = "".join(
         f"<tr><th>{escape(title)}<td>{getattr(scores, name):.3f}" for name, title in _MEASURES.items()
@@ -170,6 +182,9 @@ def _write_report(
         rows=rows,
         pictures=_figures(pictures),
         review=_figures(reviewed.pictures),
+        propagation=_figures(followed.pictures),
+        n_followed=followed.n_objects,
+        followed_error=f"{followed.error:.3f}",
         n_links=reviewed.n_links,
         n_wrong=reviewed.errors[0],
         n_left=reviewed.errors[-1],

@@ -1,4 +1,4 @@
-"""The demo's chapter on review: the dock reconstructs a part of the sample, and a robot reviews it."""
+"""The demo's chapters on the docks: a robot reviews a part of the sample; objects are followed through it."""
 
 import json
 from dataclasses import dataclass
@@ -12,7 +12,7 @@ from napari_em_seg.review import curve
 from napari_em_seg.review.links import NO_LINK
 from napari_em_seg.volume import Volume
 
-__all__ = ["Reviewed", "draw_curve", "review_chapter"]
+__all__ = ["Followed", "Reviewed", "draw_curve", "propagation_chapter", "review_chapter"]
 
 PART = (slice(0, 12), slice(0, 256), slice(0, 256))
 """What is reconstructed: a quarter of a slice, so that the demo takes a minute."""
@@ -32,20 +32,22 @@ class Reviewed:
     pictures: dict[str, str]
 
 
+@dataclass(frozen=True)
+class Followed:
+    """How many objects were followed, the adapted Rand error of that, and the picture."""
+
+    n_objects: int
+    error: float
+    pictures: dict[str, str]
+
+
 def review_chapter(raw: Volume, truth: Volume, folder: Path) -> Reviewed:
     """Press the dock's buttons as a person would, and leave pictures, a curve and the session in a folder."""
-    import napari
-
-    from napari_em_seg.widgets.layers import to_layer_data
     from napari_em_seg.widgets.pictures import save_picture, settle
     from napari_em_seg.widgets.review.dock import ReviewWidget
 
-    image = Volume(np.asarray(raw[PART]), raw.voxel_size_nm, "raw")
     known = np.asarray(truth[PART])
-    viewer = napari.Viewer(title="napari-em-seg demo")
-    viewer.window.resize(1440, 900)
-    data, options, kind = to_layer_data(image)
-    viewer.add_layer(napari.layers.Layer.create(data, options, kind))
+    viewer = _viewer_of(raw)
     dock = ReviewWidget(viewer)
     viewer.window.add_dock_widget(dock, name="Review links", area="right")
     dock.begin.place.setText(str(folder / "demo.emseg"))
@@ -84,6 +86,47 @@ def review_chapter(raw: Volume, truth: Volume, folder: Path) -> Reviewed:
                     "adapted_rand_error_after": found.after}, indent=1), "utf-8",
     )  # fmt: skip
     return found
+
+
+def propagation_chapter(raw: Volume, truth: Volume, folder: Path) -> Followed:
+    """Seed the true sections of the slice in the middle, and have the dock follow them."""
+    from napari_em_seg.widgets.pictures import save_picture, settle
+    from napari_em_seg.widgets.propagate.dock import PropagateWidget
+
+    known = np.asarray(truth[PART])
+    viewer = _viewer_of(raw)
+    dock = PropagateWidget(viewer)
+    viewer.window.add_dock_widget(dock, name="Propagate", area="right")
+    z = len(known) // 2
+    viewer.dims.set_current_step(0, z)
+    dock.add_seeds().data[z] = known[z]
+    dock.go.click()
+    _wait(dock, settle)
+    viewer.layers["seeds"].visible = False
+    viewer.dims.set_current_step(0, min(z + 3, len(known) - 1))
+    save_picture(viewer, folder / "propagated.png")
+    names = np.unique(known[z][known[z] > 0])
+    followed = np.where(np.isin(known, names), known, 0)
+    error = evaluate(contingency(np.asarray(dock.result.data), followed)).adapted_rand_error
+    dock.shut_down()
+    dock.work.wait()
+    viewer.close()
+    title = "The dock Propagate: objects three slices away from the one where they were seeded"
+    return Followed(len(names), float(error), {"propagated.png": title})
+
+
+def _viewer_of(raw: Volume):
+    """Return a viewer with a part of the sample."""
+    import napari
+
+    from napari_em_seg.widgets.layers import to_layer_data
+
+    viewer = napari.Viewer(title="napari-em-seg demo")
+    viewer.window.resize(1440, 900)
+    image = Volume(np.asarray(raw[PART]), raw.voxel_size_nm, "raw")
+    data, options, kind = to_layer_data(image)
+    viewer.add_layer(napari.layers.Layer.create(data, options, kind))
+    return viewer
 
 
 def _wait(dock, settle, least: float = 0.2) -> None:
