@@ -93,7 +93,7 @@ def test_painted_seeds_are_followed_and_shown_slice_by_slice(dock, tissue, viewe
         ours, theirs = layer.data[3] == number, tissue[1][3] == label
         assert (ours & theirs).sum() / (ours | theirs).sum() > 0.3
     assert sorted(dock.confidence) == [1, 2]
-    assert "least sure" in dock._said.text()
+    assert "least sure" in dock.words.text()
 
 
 def test_extent_and_direction_are_kept_to(dock, tissue, viewer, qtbot) -> None:
@@ -131,7 +131,7 @@ def test_cancel_keeps_what_is_done(dock, tissue, viewer, qtbot, monkeypatch) -> 
     monkeypatch.setattr(pipeline, "propagate", slow)
     click(dock.go, qtbot)
     settle(dock, qtbot)
-    assert "what is done stays" in dock._said.text()
+    assert "what is done stays" in dock.words.text()
     assert sum((viewer.layers[PROPAGATED].data[z] > 0).any() for z in range(6)) == 3
     monkeypatch.undo()
     click(dock.go, qtbot)  # and again, to the end
@@ -174,7 +174,7 @@ def test_clicks_seed_sections_and_let_go_of_them(dock, viewer, qtbot, monkeypatc
     assert not layer.data[2][10:40, 10:40].any()
     assert (layer.data[2][60:90, 60:100] > 0).all()
     dock.seed_at(image.data_to_world((2, 0, 0)))
-    assert "membrane" in dock._said.text()
+    assert "membrane" in dock.words.text()
     click(dock.all_seeds, qtbot)
     settle(dock, qtbot)
     assert (layer.data[2] == sections).all()
@@ -197,7 +197,7 @@ def test_without_a_session_nothing_can_be_accepted(dock, tissue, qtbot) -> None:
     click(dock.go, qtbot)
     settle(dock, qtbot)
     click(dock.accept_all, qtbot)
-    assert "Open a session" in dock._said.text()
+    assert "Open a session" in dock.words.text()
 
 
 def test_accepted_objects_are_in_the_session_and_can_be_undone(dock, review, tissue, viewer, qtbot) -> None:
@@ -230,7 +230,7 @@ def test_what_was_accepted_is_not_overwritten(dock, review, tissue, viewer, qtbo
     n = len(review.desk.session.operations)
     click(dock.accept_all, qtbot)
     settle(review, qtbot)
-    assert "overlaps accepted objects" in dock._said.text()
+    assert "overlaps accepted objects" in dock.words.text()
     assert len(review.desk.session.operations) == n
 
 
@@ -260,7 +260,7 @@ def test_reject_and_keep(dock, tissue, viewer, qtbot) -> None:
 
 def test_seeds_of_another_shape_and_no_seeds_are_said(dock, viewer, qtbot, monkeypatch) -> None:
     told = []
-    monkeypatch.setattr("napari_em_seg.widgets.propagate.dock.show_warning", told.append)
+    monkeypatch.setattr("napari_em_seg.widgets.panel.show_warning", told.append)
     click(dock.new_seeds, qtbot)
     click(dock.go, qtbot)
     settle(dock, qtbot)
@@ -279,6 +279,6 @@ def test_closing_it_in_the_middle_of_work_stops_it(viewer, tissue, qtbot) -> Non
     seeded(widget, tissue, qtbot, 2)
     click(widget.go, qtbot)
     viewer.window.remove_dock_widget(docked)
-    qtbot.waitUntil(lambda: widget._is_closed, timeout=5000)
+    qtbot.waitUntil(lambda: widget.is_shut, timeout=5000)
     widget.work.wait()
     assert widget._on_mouse not in viewer.mouse_drag_callbacks

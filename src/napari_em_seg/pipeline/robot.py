@@ -34,7 +34,9 @@ class Robot:
         self._counts = ~is_at_border(hypotheses, assignments)
 
     def answer(self, link: int, alternatives: Sequence[int]) -> str:
-        """Return what it would do about a link, as an action of the key map."""
+        """Return what it would do about a link, as an action of the key map; of merges it knows nothing."""
+        if link < 0:
+            return "don't know"
         if self.is_right[link]:
             return "accept"
         k = next((k for k, other in enumerate(alternatives, 1) if self.is_right[other]), None)

@@ -62,8 +62,7 @@ def review_chapter(raw: Volume, truth: Volume, folder: Path) -> Reviewed:
     dock._actions["3-D"]()
     while dock.desk.link != NO_LINK and errors[-1] and len(errors) <= MOST:
         listed = [] if dock.desk.scene is None else [c.link for c in dock.desk.scene.alternatives]
-        answer = robot.answer(dock.desk.link, listed) if dock.desk.link >= 0 else "don't know"
-        dock._actions[answer]()
+        dock._actions[robot.answer(dock.desk.link, listed)]()
         _wait(dock, settle, 0)
         errors.append(robot.errors(dock.desk.sheet.view.outcome))
     save_picture(viewer, folder / "reviewed.png")

@@ -13,6 +13,7 @@ __all__ = [
     "UNKNOWN_SIZE",
     "LayerData",
     "fits_memory",
+    "placed_like",
     "to_layer_data",
     "to_volume",
     "volume_of_layer",
@@ -101,3 +102,9 @@ def volume_of_layer(layer: Any) -> Volume:
     volume = to_volume(layer.data, options, "image")
     refuse_not_finite(volume)
     return volume
+
+
+def placed_like(layer: Any) -> dict[str, Any]:
+    """Return the options that put a layer where another one of the same shape lies."""
+    names = ("scale", "translate", "rotate", "shear", "affine", "units", "axis_labels")
+    return {name: getattr(layer, name) for name in names}

@@ -3,33 +3,27 @@
 import napari
 import numpy as np
 from napari.layers import Image, Labels, Layer
-from napari.utils.notifications import show_warning
 from numpy.typing import NDArray
-from qtpy.QtCore import QEvent, Qt, QTimer
 from qtpy.QtWidgets import (
     QComboBox,
     QFormLayout,
     QGridLayout,
-    QHBoxLayout,
-    QLabel,
-    QProgressBar,
     QPushButton,
     QSpinBox,
     QVBoxLayout,
-    QWidget,
 )
 
 from napari_em_seg import pipeline
-from napari_em_seg.errors import Cancelled, DataError, EmSegError
+from napari_em_seg.errors import DataError, EmSegError
 from napari_em_seg.pipeline import Propagation
 from napari_em_seg.review.conflicts import conflicts_of
 from napari_em_seg.volume import Volume
 from napari_em_seg.widgets.desks import desk_of
 from napari_em_seg.widgets.layer_box import LayerBox
-from napari_em_seg.widgets.layers import volume_of_layer
+from napari_em_seg.widgets.layers import placed_like, volume_of_layer
+from napari_em_seg.widgets.panel import Panel
 from napari_em_seg.widgets.propagate.strip import Strip
 from napari_em_seg.widgets.review.canvas import pixel_at
-from napari_em_seg.widgets.work import Job, Work
 
 __all__ = ["PROPAGATED", "SEEDS", "PropagateWidget"]
 
@@ -37,7 +31,7 @@ SEEDS, PROPAGATED = "seeds", "propagated"
 _WAYS = {"both directions": (1, 1), "up (to higher slices)": (0, 1), "down (to lower slices)": (1, 0)}
 
 
-class PropagateWidget(QWidget):
+class PropagateWidget(Panel):
     """Follows seeded objects through a stack.
 
     Parameters
@@ -47,16 +41,15 @@ class PropagateWidget(QWidget):
     """
 
     def __init__(self, napari_viewer: napari.Viewer) -> None:
-        super().__init__()
-        self._viewer = napari_viewer
-        self.work = Work()
+        super().__init__(napari_viewer)
         self.result: Labels | None = None
         self.confidence: dict[int, dict[int, float]] = {}
         self._reference, self._chosen = 0, 0
         self._sections: tuple[str, int, NDArray[np.uint32]] | None = None
-        self._was_docked = self._is_closed = self._is_clicking = False
+        self._is_clicking = False
         self._build()
         self._connect()
+        self.follow()
         self._on_layers()
 
     # Building
@@ -98,11 +91,6 @@ class PropagateWidget(QWidget):
         self.reject = _button("Reject object", "Take the object that is marked out of the layer")
         self.keep = _button("Keep as layer", "Leave the layer as it is, and begin anew beside it")
         self.strip = Strip()
-        self._said = QLabel()
-        self._said.setWordWrap(True)
-        self._said.setMinimumHeight(2 * self.fontMetrics().lineSpacing())
-        self._said.setAlignment(Qt.AlignmentFlag.AlignTop)
-        self.bar, self.cancel = QProgressBar(), _button("Cancel", "Stop; what is done stays")
         grid = QGridLayout()
         for place, button in enumerate((self.new_seeds, self.click_seeds, self.all_seeds)):
             grid.addWidget(button, 0, place)
@@ -111,19 +99,13 @@ class PropagateWidget(QWidget):
         below = QGridLayout()
         for place, button in enumerate((self.accept, self.accept_all, self.reject, self.keep)):
             below.addWidget(button, place // 2, place % 2)
-        foot = QHBoxLayout()
-        foot.addWidget(self.bar, 1)
-        foot.addWidget(self.cancel)
-        self._foot = QWidget()
-        self._foot.setLayout(foot)
-        self._foot.hide()
         layout = QVBoxLayout(self)
         layout.addLayout(form)
         layout.addLayout(grid)
         layout.addWidget(self.strip, 1)
         layout.addLayout(below)
-        layout.addWidget(self._said)
-        layout.addWidget(self._foot)
+        layout.addWidget(self.words)
+        layout.addWidget(self.foot)
         self.setMinimumWidth(380)
 
     def _connect(self) -> None:
@@ -136,15 +118,10 @@ class PropagateWidget(QWidget):
         self.accept_all.clicked.connect(lambda: self._accept(sorted(self.confidence)))
         self.reject.clicked.connect(self._on_reject)
         self.keep.clicked.connect(self._on_keep)
-        self.cancel.clicked.connect(self._on_cancel)
         self.strip.chosen.connect(self._on_cell)
-        self.work.changed.connect(self._on_work)
-        self.work.progressed.connect(self._on_progress)
         self._viewer.layers.events.inserted.connect(self._on_layers)
         self._viewer.layers.events.removed.connect(self._on_layers)
         self._viewer.dims.events.current_step.connect(self._on_slice)
-        self._viewer.mouse_drag_callbacks.append(self._on_mouse)
-        self.destroyed.connect(self.shut_down)
         for name in ("auto", *pipeline.model_names("propagator")):
             self.model.addItem(name)
 
@@ -169,11 +146,7 @@ class PropagateWidget(QWidget):
             button.setEnabled(is_idle and self.result is not None)
 
     def _layer_like_image(self, data: NDArray[np.generic], name: str) -> Labels:
-        like = self.image.layer
-        layer = Labels(
-            data, name=name, scale=like.scale, translate=like.translate, rotate=like.rotate, shear=like.shear,
-            affine=like.affine, units=like.units, axis_labels=like.axis_labels, opacity=0.5,
-        )  # fmt: skip
+        layer = Labels(data, name=name, opacity=0.5, **placed_like(self.image.layer))
         return self._viewer.add_layer(layer)
 
     def add_seeds(self) -> Labels:
@@ -183,7 +156,7 @@ class PropagateWidget(QWidget):
         self._viewer.layers.selection.active = layer
         self.seeds.choose(layer)
         layer.mode = "paint"
-        self._say("Paint one object, press M for a new number, paint the next one; then Propagate")
+        self.say("Paint one object, press M for a new number, paint the next one; then Propagate")
         return layer
 
     def _slice_in_view(self) -> int:
@@ -214,14 +187,14 @@ class PropagateWidget(QWidget):
         try:
             volume = volume_of_layer(layer)
         except EmSegError as error:
-            self._on_failed(error)
+            self.on_failed(error)
             return
 
         def done(found: NDArray[np.uint32]) -> None:
             self._sections = (layer.name, z, found)
             then(found)
 
-        self.work.put(lambda **_: pipeline.watershed_seeds(volume, z), done=done, failed=self._on_failed,
+        self.work.put(lambda **_: pipeline.watershed_seeds(volume, z), done=done, failed=self.on_failed,
                       title="Looking for sections")  # fmt: skip
 
     def _seeds_layer(self) -> Labels:
@@ -238,7 +211,7 @@ class PropagateWidget(QWidget):
             layer = self._seeds_layer()
             layer.data[z] = found
             layer.refresh()
-            self._say(f"{len(np.unique(found)) - 1} sections on slice {z}")
+            self.say(f"{len(np.unique(found)) - 1} sections on slice {z}")
 
         self._with_sections(then)
 
@@ -246,19 +219,15 @@ class PropagateWidget(QWidget):
         self._is_clicking = is_on
         if is_on:
             self._seeds_layer().mode = "pan_zoom"
-            self._say("Click on a section to seed it, and again to let go of it")
+            self.say("Click on a section to seed it, and again to let go of it")
 
-    def _on_mouse(self, viewer: napari.Viewer, event):
-        """Tell a click from a drag."""
-        if not self._is_clicking or event.button != 1 or viewer.dims.ndisplay != 2:
-            return
-        is_dragged = False
-        yield
-        while event.type == "mouse_move":
-            is_dragged = True
-            yield
-        if not is_dragged:
-            self.seed_at(event.position)
+    def wants_clicks(self) -> bool:
+        """Whether clicks seed sections."""
+        return self._is_clicking
+
+    def on_click(self, position: tuple[float, ...]) -> None:
+        """Seed the section at a place of the world, or let go of it."""
+        self.seed_at(position)
 
     def seed_at(self, position) -> None:
         """Seed the section at a place of the world, or let go of it."""
@@ -267,13 +236,13 @@ class PropagateWidget(QWidget):
             return
         z, y, x = place
         if z != self.reference_slice():
-            self._say(f"The reference slice is {self.reference_slice()}")
+            self.say(f"The reference slice is {self.reference_slice()}")
             return
 
         def then(found: NDArray[np.uint32]) -> None:
             layer, section = self._seeds_layer(), found[y, x]
             if not section:
-                self._say("There is membrane here")
+                self.say("There is membrane here")
                 return
             is_there = layer.data[z][y, x] > 0
             number = 0 if is_there else int(layer.data.max()) + 1
@@ -311,7 +280,7 @@ class PropagateWidget(QWidget):
                 raise DataError(f"The seeds on slice {z} are of the shape {seeds.shape}",
                                 f"{volume.shape[1:]}, as the image", "Choose seeds of this image")  # fmt: skip
         except EmSegError as error:
-            self._on_failed(error)
+            self.on_failed(error)
             return
         reach = self.extent.value() or len(volume)
         slices = slice(max(0, z - reach * ways[0]), min(len(volume), z + reach * ways[1] + 1))
@@ -323,7 +292,7 @@ class PropagateWidget(QWidget):
                 self.work.tell(lambda one=one: self._on_slice_done(volume, one))
 
         self.work.put(
-            work, done=lambda _: self._say(self._summary()), failed=self._on_failed, title="Propagating"
+            work, done=lambda _: self.say(self._summary()), failed=self.on_failed, title="Propagating"
         )
 
     def _on_slice_done(self, volume: Volume, one) -> None:
@@ -384,13 +353,13 @@ class PropagateWidget(QWidget):
     def _accept(self, names: list[int]) -> None:
         desk = desk_of(self._viewer)
         if desk is None:
-            self._say("Open a session in the dock Review links first; objects are accepted into it")
+            self.say("Open a session in the dock Review links first; objects are accepted into it")
             return
         if names == [0] or not names:
-            self._say("Click on a row of the strip first, to choose an object")
+            self.say("Click on a row of the strip first, to choose an object")
             return
         if tuple(desk.sheet.objects.shape) != tuple(self.result.data.shape):
-            self._say("The session is about a stack of another shape")
+            self.say("The session is about a stack of another shape")
             return
         for name in names:
             masks = self._masks_of(name)
@@ -398,7 +367,7 @@ class PropagateWidget(QWidget):
             if met:
                 objects = ", ".join(sorted({str(one.object) for one in met}))
                 slices = ", ".join(sorted({str(one.z) for one in met}, key=int))
-                self._say(
+                self.say(
                     f"Object {name} overlaps accepted objects ({objects}) in slices {slices}; nothing was "
                     "changed. Correct it, or undo those"
                 )
@@ -419,11 +388,11 @@ class PropagateWidget(QWidget):
 
     def _on_accepted(self, name: int) -> None:
         self._take_out(name)
-        self._say(f"Object {name} was accepted into the session; undo there takes it back")
+        self.say(f"Object {name} was accepted into the session; undo there takes it back")
 
     def _on_reject(self) -> None:
         if self._chosen not in self.confidence:
-            self._say("Click on a row of the strip first, to choose an object")
+            self.say("Click on a row of the strip first, to choose an object")
             return
         self._take_out(self._chosen)
 
@@ -435,7 +404,7 @@ class PropagateWidget(QWidget):
         self._show_strip()
 
     def _on_keep(self) -> None:
-        self._say(f"The layer {self.result.name} stays")
+        self.say(f"The layer {self.result.name} stays")
         self._forget()
         self._enable()
 
@@ -445,59 +414,23 @@ class PropagateWidget(QWidget):
 
     # Work
 
-    def _say(self, text: str) -> None:
-        self._said.setText(text)
+    def last_words(self) -> str:
+        """Say what cancelling has left."""
+        return "Stopped; what is done stays"
 
-    def _on_failed(self, error: BaseException) -> None:
-        if isinstance(error, Cancelled):
-            self._say("Stopped; what is done stays")
-        elif isinstance(error, EmSegError):
-            self._say(str(error))
-            show_warning(str(error))
-        else:
-            raise error
-
-    def _on_cancel(self) -> None:
-        for job in self.work.jobs:
-            job.cancel()
-
-    def _on_work(self) -> None:
-        titled = [job for job in self.work.jobs if job.title]
-        self._foot.setVisible(bool(titled))
-        if titled:
-            self.bar.setFormat(f"{titled[0].title} … %v of %m")
-        else:
-            self.bar.reset()
+    def on_busy(self, is_busy: bool) -> None:
+        """Enable what can be pressed."""
         self._enable()
-
-    def _on_progress(self, job: Job, step: int, steps: int) -> None:
-        self.bar.setMaximum(steps)
-        self.bar.setValue(step)
 
     def _on_slice(self, _event: object = None) -> None:
         if self.image.layer is not None:
             self._mark()
 
-    def shut_down(self, *_: object) -> None:
-        """Stop all work, and let go of the viewer; layers stay."""
-        if self._is_closed:
-            return
-        self._is_closed = True
+    def let_go(self) -> None:
+        """Follow the viewer no longer; layers stay."""
         self._viewer.layers.events.inserted.disconnect(self._on_layers)
         self._viewer.layers.events.removed.disconnect(self._on_layers)
         self._viewer.dims.events.current_step.disconnect(self._on_slice)
-        if self._on_mouse in self._viewer.mouse_drag_callbacks:
-            self._viewer.mouse_drag_callbacks.remove(self._on_mouse)
-        self.work.close()
-
-    def event(self, event: QEvent) -> bool:
-        """Notice when the dock is closed: napari takes the widget out of it then, but keeps it."""
-        if event.type() == QEvent.Type.ParentChange:
-            is_docked = self.parentWidget() is not None
-            if self._was_docked and not is_docked:
-                QTimer.singleShot(0, self.shut_down)
-            self._was_docked = is_docked
-        return super().event(event)
 
 
 def _button(text: str, tip: str) -> QPushButton:

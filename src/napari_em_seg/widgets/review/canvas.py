@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from napari_em_seg.review.object_volume import ObjectVolume
 from napari_em_seg.review.scene import Choice, Place, Scene
 from napari_em_seg.widgets.colours import ALTERNATIVE, SOURCE, TARGET
+from napari_em_seg.widgets.layers import placed_like
 from napari_em_seg.widgets.review.drawing import outline
 
 __all__ = ["ALTERNATIVES", "OBJECTS", "SOURCES", "TARGETS", "Canvas", "Marks"]
@@ -126,11 +127,7 @@ class Canvas:
         return found if found is not None and found in self._viewer.layers else None
 
     def _add(self, data: Any, name: str, **options: Any) -> Labels:
-        like = self.image
-        layer = Labels(
-            data, name=name, scale=like.scale, translate=like.translate, rotate=like.rotate, shear=like.shear,
-            affine=like.affine, units=like.units, axis_labels=like.axis_labels, multiscale=False, **options,
-        )  # fmt: skip
+        layer = Labels(data, name=name, multiscale=False, **placed_like(self.image), **options)
         layer.editable = False
         self._viewer.add_layer(layer)
         return layer

@@ -6,14 +6,13 @@ from pathlib import Path
 import napari
 from napari.layers import Image
 from napari.utils.notifications import show_warning
-from qtpy.QtCore import QEvent, Qt, QTimer
+from qtpy.QtCore import Qt, QTimer
 from qtpy.QtWidgets import (
     QCheckBox,
     QComboBox,
     QGridLayout,
     QHBoxLayout,
     QLabel,
-    QProgressBar,
     QPushButton,
     QSplitter,
     QVBoxLayout,
@@ -28,6 +27,7 @@ from napari_em_seg.review.scene import Choice, in_words
 from napari_em_seg.widgets.desks import put_away, set_up
 from napari_em_seg.widgets.keys import ACTIONS, KeyMap, key_map
 from napari_em_seg.widgets.layers import to_layer_data
+from napari_em_seg.widgets.panel import Panel
 from napari_em_seg.widgets.review.begin import Begin
 from napari_em_seg.widgets.review.canvas import Canvas, pixel_at
 from napari_em_seg.widgets.review.desk import Desk
@@ -37,7 +37,7 @@ from napari_em_seg.widgets.review.mesh import Mesh, Mesh3D, coloured_objects, me
 from napari_em_seg.widgets.review.numbers import Numbers
 from napari_em_seg.widgets.review.table import LinksModel, LinkTable, order_of
 from napari_em_seg.widgets.shortcuts import KeysDialog, Shortcuts
-from napari_em_seg.widgets.work import Job, Work
+from napari_em_seg.widgets.work import Job
 
 __all__ = ["ReviewWidget"]
 
@@ -49,7 +49,7 @@ _TITLES = {"confidence": "confidence", "regret": "regret", "p_error": "p(error)"
 _WIDTH = 410
 
 
-class ReviewWidget(QWidget):
+class ReviewWidget(Panel):
     """What the reviewer sees; all state is in the desk.
 
     Parameters
@@ -61,9 +61,7 @@ class ReviewWidget(QWidget):
     """
 
     def __init__(self, napari_viewer: napari.Viewer, keys: KeyMap | None = None) -> None:
-        super().__init__()
-        self._viewer = napari_viewer
-        self.work = Work()
+        super().__init__(napari_viewer)
         self.desk = Desk(self.work)
         self.canvas = Canvas(napari_viewer)
         self.hand = Hand(napari_viewer, self.canvas, self.desk)
@@ -78,7 +76,7 @@ class ReviewWidget(QWidget):
             button.clicked.connect(self._actions[name])
         self._connect()
         self._on_opened_or_closed()
-        self._was_docked = self._is_closed = False
+        self.follow()
         set_up(napari_viewer, self.desk)
 
     # Building
@@ -98,19 +96,6 @@ class ReviewWidget(QWidget):
         self._question.setWordWrap(True)
         self._mode = QLabel()
         self._mode.setToolTip("Keys work in the canvas and in the list while no tool for painting is active")
-        self._said = QLabel()
-        self._said.setWordWrap(True)
-        self._said.setMinimumHeight(2 * self.fontMetrics().lineSpacing())
-        self._said.setAlignment(Qt.AlignmentFlag.AlignTop)
-        self.bar = QProgressBar()
-        self.cancel_button = QPushButton("Cancel")
-        foot = QHBoxLayout()
-        foot.addWidget(self.bar, 1)
-        foot.addWidget(self.cancel_button)
-        self._foot = QWidget()
-        self._foot.setLayout(foot)
-        foot.setContentsMargins(0, 0, 0, 0)
-
         head = QHBoxLayout()
         head.addWidget(self._title, 1)
         head.addWidget(self.close_button)
@@ -137,8 +122,8 @@ class ReviewWidget(QWidget):
         layout.setContentsMargins(6, 4, 6, 4)
         layout.addWidget(self.begin)
         layout.addWidget(self._review, 1)
-        layout.addWidget(self._said)
-        layout.addWidget(self._foot)
+        layout.addWidget(self.words)
+        layout.addWidget(self.foot)
         layout.addStretch(0)
         self.setMinimumWidth(_WIDTH)
 
@@ -225,13 +210,10 @@ class ReviewWidget(QWidget):
         desk.listed.connect(self._on_listed)
         desk.asked.connect(self._on_asked)
         desk.previewed.connect(self._on_previewed)
-        desk.said.connect(self._say)
-        self.work.changed.connect(self._on_work)
-        self.work.progressed.connect(self._on_progress)
+        desk.said.connect(self.say)
         self.begin.wants_reconstruction.connect(self._on_reconstruct)
         self.begin.wants_session.connect(self.open_session)
         self.close_button.clicked.connect(desk.close)
-        self.cancel_button.clicked.connect(self._on_cancel)
         self.table.selectionModel().currentRowChanged.connect(self._on_row)
         self.table.horizontalHeader().sectionClicked.connect(self._on_title)
         self.order.activated.connect(self._on_wanted)
@@ -247,11 +229,9 @@ class ReviewWidget(QWidget):
         self.paint.toggled.connect(self._on_paint)
         self.use_button.clicked.connect(self._on_use_painted)
         self._keys.changed.connect(self._name_buttons)
-        self._viewer.mouse_drag_callbacks.append(self._on_mouse)
         self._viewer.layers.events.removed.connect(self._on_layer_removed)
         self._viewer.layers.selection.events.active.connect(self._on_active_layer)
         self._viewer.dims.events.current_step.connect(self._on_slice)
-        self.destroyed.connect(self.shut_down)
         self._name_buttons()
 
     def _name_buttons(self) -> None:
@@ -279,19 +259,14 @@ class ReviewWidget(QWidget):
             )
 
         def done(made: pipeline.Assigned) -> None:
-            self._say(f"{made.n_objects:,} objects, {made.n_links:,} links, made with {made.model}")
+            self.say(f"{made.n_objects:,} objects, {made.n_links:,} links, made with {made.model}")
             self.open_session(out)
 
-        self.work.put(work, done=done, failed=self._on_failed, title="Reconstructing")
+        self.work.put(work, done=done, failed=self.on_failed, title="Reconstructing")
 
-    def _on_failed(self, error: BaseException) -> None:
-        if isinstance(error, Cancelled):
-            self._say("Cancelled; nothing was written")
-        elif isinstance(error, EmSegError):
-            self._say(str(error))
-            show_warning(str(error))
-        else:
-            raise error
+    def last_words(self) -> str:
+        """Say what cancelling has left."""
+        return "Cancelled; nothing was written"
 
     def _on_opened(self) -> None:
         session = self.desk.session
@@ -319,7 +294,7 @@ class ReviewWidget(QWidget):
         try:
             volume = session.volume("raw")
         except EmSegError as error:
-            self._on_failed(error)
+            self.on_failed(error)
             return None
         data, options, kind = to_layer_data(volume)
         return self._viewer.add_layer(napari.layers.Layer.create(data, options, kind))
@@ -341,38 +316,23 @@ class ReviewWidget(QWidget):
         is_open = self.desk.session is not None
         self.begin.setVisible(not is_open)
         self._review.setVisible(is_open)
-        self._foot.setVisible(self.work.is_busy and any(job.title for job in self.work.jobs))
         self._turn_keys()
         self._on_tools()
 
-    def shut_down(self, *_: object) -> None:
-        """Stop all work, close the session, and let go of the viewer."""
-        if self._is_closed:
-            return
-        self._is_closed = True
+    def let_go(self) -> None:
+        """Close the session, and follow the viewer no longer."""
         put_away(self._viewer, self.desk)
         self.shortcuts.close()
         self._keys.changed.disconnect(self._name_buttons)
         self._viewer.layers.events.removed.disconnect(self._on_layer_removed)
         self._viewer.layers.selection.events.active.disconnect(self._on_active_layer)
         self._viewer.dims.events.current_step.disconnect(self._on_slice)
-        if self._on_mouse in self._viewer.mouse_drag_callbacks:
-            self._viewer.mouse_drag_callbacks.remove(self._on_mouse)
         session, self.desk.session = self.desk.session, None
         self.work.close(None if session is None else session.close)
         self.begin.shut_down()
         self.mesh.end()
         self.hand.end_paint()
         self.canvas.end()
-
-    def event(self, event: QEvent) -> bool:
-        """Notice when the dock is closed: napari takes the widget out of it then, but keeps it."""
-        if event.type() == QEvent.Type.ParentChange:
-            is_docked = self.parentWidget() is not None
-            if self._was_docked and not is_docked:
-                QTimer.singleShot(0, self.shut_down)
-            self._was_docked = is_docked
-        return super().event(event)
 
     # What is shown
 
@@ -432,26 +392,9 @@ class ReviewWidget(QWidget):
         self.canvas.preview(choice)
         self.inspector.preview(choice)
 
-    def _say(self, text: str) -> None:
-        self._said.setText(text)
-
-    def _on_work(self) -> None:
-        titled = [job for job in self.work.jobs if job.title]
-        self._foot.setVisible(bool(titled))
-        if titled:
-            self.bar.setFormat(f"{titled[0].title} … %p%")
-        else:
-            self.bar.reset()
-        self.begin.setEnabled(not titled)
-
-    def _on_progress(self, job: Job, step: int, steps: int) -> None:
-        self.bar.setMaximum(steps)
-        self.bar.setValue(step)
-
-    def _on_cancel(self) -> None:
-        for job in self.work.jobs:
-            if job.title:
-                job.cancel()
+    def on_busy(self, is_busy: bool) -> None:
+        """Have nobody begin anew meanwhile."""
+        self.begin.setEnabled(not is_busy)
 
     # What people do in the list
 
@@ -494,39 +437,30 @@ class ReviewWidget(QWidget):
 
     # What people do in the canvas
 
-    def _on_mouse(self, viewer: napari.Viewer, event):
-        """Tell a click from a drag; a click finds the links of an object, or picks a region."""
-        if self.desk.sheet is None or event.button != 1 or viewer.dims.ndisplay != 2:
-            return
-        active = viewer.layers.selection.active
-        if active is not None and str(getattr(active, "mode", "pan_zoom")) != "pan_zoom":
-            return
-        is_dragged = False
-        yield
-        while event.type == "mouse_move":
-            is_dragged = True
-            yield
-        if not is_dragged:
-            self._on_click(event.position)
+    def wants_clicks(self) -> bool:
+        """Whether a click finds the links of an object, or picks a region."""
+        active = self._viewer.layers.selection.active
+        return self.desk.sheet is not None and str(getattr(active, "mode", "pan_zoom")) == "pan_zoom"
 
-    def _on_click(self, position) -> None:
+    def on_click(self, position: tuple[float, ...]) -> None:
+        """List the links of the object there, or pick the region."""
         layer = self.canvas.layer("objects") or self.canvas.image
         place = None if layer is None else pixel_at(layer, position)
         if place is None:
             return
         if self.hand.is_linking:
-            self._say(self.hand.pick(*place))
+            self.say(self.hand.pick(*place))
             return
         label = int(self.desk.sheet.objects[place])
         if not label:
-            self._say("No object is here")
+            self.say("No object is here")
             return
         self._want_object(label)
         if self.desk.object_of(self.desk.link) != label:
             link = self.desk.next_link(label)
             if link != NO_LINK:
                 self.desk.ask(link)
-        self._say(f"Object {label}: {len(self.desk.sheet.listed)} links are listed")
+        self.say(f"Object {label}: {len(self.desk.sheet.listed)} links are listed")
 
     def _on_active_layer(self, _event: object = None) -> None:
         layer = self._viewer.layers.selection.active
@@ -553,7 +487,7 @@ class ReviewWidget(QWidget):
 
     def _on_layer_removed(self, event) -> None:
         if event.value is self.canvas.image:
-            self._say("The image was removed, so its session was closed; nothing is lost")
+            self.say("The image was removed, so its session was closed; nothing is lost")
             self.desk.close()
         elif self.desk.session is not None:
             self._on_tools()
@@ -571,7 +505,7 @@ class ReviewWidget(QWidget):
             self.mesh.end()
             self.canvas.show(self.desk.scene)
         elif self.desk.scene is None:
-            self._say("No link is asked about that could be shown in 3-D")
+            self.say("No link is asked about that could be shown in 3-D")
         else:
             flat = [layer for layer in self._viewer.layers if not isinstance(layer, Image)]
             self.mesh.begin([*flat, self.canvas.image])
@@ -605,7 +539,7 @@ class ReviewWidget(QWidget):
     def _on_by_hand(self, is_on: bool) -> None:
         if is_on:
             self.hand.begin_link()
-            self._say(self.hand.words())
+            self.say(self.hand.words())
         else:
             self.hand.end_link()
         self._on_tools()
@@ -617,7 +551,7 @@ class ReviewWidget(QWidget):
     def _on_paint(self, is_on: bool) -> None:
         if is_on:
             self.hand.begin_paint()
-            self._say("Paint or erase in this slice with napari's tools, then press Use painted")
+            self.say("Paint or erase in this slice with napari's tools, then press Use painted")
         else:
             self.hand.end_paint()
         self._on_tools()

@@ -1,7 +1,6 @@
 """By hand: links made of regions that are clicked on, and regions that are painted, where nothing fits."""
 
 from collections.abc import Sequence
-from typing import Any
 
 import napari
 import numpy as np
@@ -9,6 +8,7 @@ from napari.layers import Labels
 
 from napari_em_seg.review.links import NO_LINK
 from napari_em_seg.review.scene import Choice, Place, place_of
+from napari_em_seg.widgets.layers import placed_like
 from napari_em_seg.widgets.review.canvas import Canvas
 from napari_em_seg.widgets.review.desk import Desk
 
@@ -117,11 +117,7 @@ class Hand:
             if place.z == z:
                 y, x, bottom, right = place.box
                 data[z, y:bottom, x:right][place.mask] = 1
-        options: dict[str, Any] = {
-            "scale": image.scale, "translate": image.translate, "rotate": image.rotate, "shear": image.shear,
-            "affine": image.affine, "units": image.units, "axis_labels": image.axis_labels,
-        }  # fmt: skip
-        self._paint = Labels(data, name=PAINTED, opacity=0.6, **options)
+        self._paint = Labels(data, name=PAINTED, opacity=0.6, **placed_like(image))
         self._viewer.add_layer(self._paint)
         self._viewer.layers.selection.active = self._paint
         self._paint.selected_label, self._paint.brush_size = 1, 10

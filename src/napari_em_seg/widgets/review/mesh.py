@@ -13,6 +13,7 @@ from napari_em_seg.errors import Cancelled
 from napari_em_seg.review.object_volume import ObjectVolume
 from napari_em_seg.review.scene import Scene
 from napari_em_seg.widgets.colours import DOUBTFUL, SOURCE, TARGET, rgb
+from napari_em_seg.widgets.layers import placed_like
 
 __all__ = ["DOUBTFUL_PLACE", "SURFACE", "Mesh", "Mesh3D", "mesh_of"]
 
@@ -100,10 +101,7 @@ class Mesh3D:
     def show(self, mesh: Mesh | None, scene: Scene, image: Image) -> None:
         """Show surfaces, and a point where the link is."""
         self._remove()
-        like = {
-            "scale": image.scale, "translate": image.translate, "rotate": image.rotate, "shear": image.shear,
-            "affine": image.affine, "units": image.units,
-        }  # fmt: skip
+        like = placed_like(image)
         y, x, bottom, right = scene.box
         centre = np.array([[scene.z + 0.5, (y + bottom) / 2, (x + right) / 2]])
         if mesh is not None:
