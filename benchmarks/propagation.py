@@ -1,12 +1,13 @@
 """How far objects are followed rightly, on validation slices: python benchmarks/propagation.py [MODEL ...].
 
-Sequences: the 15 AC4 validation slices, seeds on the middle one; the 4 validation slices of ISBI 2012; the
-synthetic sample. Seeds are the true sections (of at least 100 pixels), or those of a watershed of the predicted
-boundaries. Only objects on the reference slice can be followed, so only they count as truth. Beside the models
-stand two plain rivals: each section of the next slice's watershed goes to the object that it overlaps most (its
-depth, and where membranes are cut off, are the best on training slices), and the masks of the reference slice
-left where they are. IoU is the mean over objects that are in the truth or in the result on a slice. --memory
-follows 100 objects through so many slices of 1024×1024 and says what that takes. Figures go into docs/images/.
+Sequences: the 15 AC4 validation slices, seeds on the middle one (confidences and lost slices: their middle);
+the 4 validation slices of ISBI 2012; the synthetic sample. Seeds are the true sections (of at least 100
+pixels), or those of a watershed of the predicted boundaries. Only objects on the reference slice can be
+followed, so only they count as truth. Beside the models stand two plain rivals: each section of the next
+slice's watershed goes to the object that it overlaps most (its depth, and where membranes are cut off, are
+the best on training slices), and the masks of the reference slice left where they are. IoU is the mean over
+objects that are in the truth or in the result on a slice. --memory follows 100 objects through so many slices
+of 1024×1024 and says what that takes. Figures go into docs/images/.
 """
 
 import argparse
@@ -21,6 +22,7 @@ from typing import Any
 import numpy as np
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
+from PIL import Image
 from skimage.segmentation import find_boundaries
 
 from metrics import DATA, peak_memory
@@ -64,6 +66,13 @@ def ac4(slices: slice, reference: int, name: str) -> Walk:
     file = DATA / "ac4_z63-99.h5"
     raw, truth = open_volume(str(file), "image"), open_volume(str(file), "labels")
     return Walk(name, Volume(raw[slices], raw.voxel_size_nm, "ac4"), truth[slices], reference)
+
+
+def middle_of(sequence: Walk) -> Walk:
+    """Return the middle 512×512 pixels."""
+    part = np.s_[:, 256:768, 256:768]
+    volume = Volume(sequence.volume[part], sequence.volume.voxel_size_nm, "middle")
+    return Walk(f"the middle of {sequence.name}", volume, sequence.truth[part], sequence.reference)
 
 
 def isbi() -> Walk:
@@ -250,20 +259,21 @@ def draw(sequence: Walk, labels: Labels, curves: Mapping[str, Mapping[int, float
     axes.set(xlabel="slices away from the reference slice", ylabel="mean IoU", ylim=(0, 1.02))
     axes.legend(fontsize=8)
     figure.savefig(IMAGES / "propagation.svg")
-    part = np.s_[256:768, 256:768]
     rng = np.random.default_rng(1)
     colours = rng.uniform(0.15, 1, (int(sequence.truth.max()) + 1, 3))
     figure = Figure(figsize=(8, 4.2), layout="constrained")
     for k, (up, down) in enumerate(zip(*figure.subplots(2, 4), strict=True)):
         z = min(sequence.reference + (0, 2, 4, 7)[k], len(labels) - 1)
-        grey = np.repeat(sequence.volume[z][part][..., None] / 255.0, 3, axis=2)
-        for axes, plane in ((up, labels[z][part]), (down, sequence.followed[z][part])):
+        grey = np.repeat(sequence.volume[z][..., None] / 255.0, 3, axis=2)
+        for axes, plane in ((up, labels[z]), (down, sequence.followed[z])):
             colour = np.where((plane > 0)[..., None], 0.55 * grey + 0.45 * colours[plane], grey)
             colour[find_boundaries(plane, mode="inner")] = 1
             axes.imshow(colour)
             axes.set_axis_off()
         up.set_title("seeds" if k == 0 else f"{z - sequence.reference} slices on", fontsize=9)
-    figure.savefig(IMAGES / "propagation.png", dpi=110)
+    figure.savefig(IMAGES / "propagation.png", dpi=90)
+    with Image.open(IMAGES / "propagation.png") as picture:
+        picture.convert("RGB").quantize(128).save(IMAGES / "propagation.png", optimize=True)
 
 
 def main() -> None:
@@ -292,14 +302,19 @@ def main() -> None:
     validation = ac4(slice(22, 37), 7, "AC4, 22-36")
     curves = compared(validation, ways, watershed=True)
     few = {name: way for name, way in ways.items() if name in [*list(ways)[:1], *list(ways)[-2:]]}
-    compared(ac4(slice(22, 37), 0, "AC4 from the first slice on"), few, watershed=False)
-    compared(isbi(), few, watershed=False)
-    compared(sample(), {name: way for name, way in few.items() if way is not rival}, watershed=False)
-    found = propagated(validation, seeds_of(validation.truth[7]), first)
-    calibration(validation, found)
-    lost(validation, first, 2)
-    if not arguments.no_figures:
-        draw(validation, found.labels, {name: curves[name] for name in few})
+    others(first, few, curves if not arguments.no_figures else None)
+
+
+def others(model: str, ways: Mapping[str, Way], curves: Mapping[str, Mapping[int, float]] | None) -> None:
+    """Print the smaller tables, and draw."""
+    compared(isbi(), ways, watershed=False)
+    compared(sample(), {name: way for name, way in ways.items() if "watershed" not in name}, watershed=False)
+    middle = middle_of(ac4(slice(22, 37), 7, "AC4, 22-36"))
+    found = propagated(middle, seeds_of(middle.truth[7]), model)
+    calibration(middle, found)
+    lost(middle, model, 2)
+    if curves is not None:
+        draw(middle, found.labels, {name: curves[name] for name in ways})
 
 
 if __name__ == "__main__":
