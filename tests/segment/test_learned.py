@@ -17,7 +17,7 @@ from napari_em_seg.sample import generate
 from napari_em_seg.segment.agglomerate import Score, agglomerate
 from napari_em_seg.segment.features import FEATURES, features
 from napari_em_seg.segment.hmin import hmin_watershed
-from napari_em_seg.segment.learned import Example, Forest, forest_of, train_forest, truth_of_leaves
+from napari_em_seg.segment.learned import Example, Forest, _fitted, forest_of, train_forest, truth_of_leaves
 from napari_em_seg.segment.region_graph import RegionGraph, region_graph
 
 Arrays = tuple[NDArray[np.uint32], NDArray[np.uint32], RegionGraph]
@@ -97,6 +97,14 @@ def test_the_same_seed_gives_the_same_forest(forest: Forest) -> None:
     rows = features(tissue(5)[2])
     assert (one[0].probability(rows) == one[1].probability(rows)).all()
     assert (one[0].probability(rows) != one[2].probability(rows)).any()
+
+
+def test_of_many_samples_no_leaf_is_sure_of_chance() -> None:
+    rng = np.random.default_rng(0)
+    rows, is_same = rng.random((6000, len(FEATURES)), np.float32), rng.random(6000) < 0.5
+    found = _fitted(rows, is_same, np.ones(6000), seed=0, n_trees=5, depth=12)
+    leaves = found.value[found.feature < 0]
+    assert 0 < leaves.min() < leaves.max() < 1
 
 
 def test_samples_are_drawn_and_weighed() -> None:

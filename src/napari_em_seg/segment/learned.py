@@ -23,6 +23,7 @@ Example = tuple[RegionGraph, NDArray[np.uint64]]
 
 Weights = Literal["size", "equal"]
 
+_LEAF = 20  # samples of a leaf at least, where there are many: fewer make a forest sure of what is chance
 _HEAVIEST = 50.0  # times the mean: a handful of giants is not to drown everything else
 _AT_ONCE = 2000  # merges between two looks at whether to go on
 
@@ -182,8 +183,8 @@ def _fitted(
                         "some within and some between objects, to tell them apart",
                         "Give an over-segmentation, and truth of the same volume")  # fmt: skip
     classifier = RandomForestClassifier(
-        n_trees, max_depth=depth, min_samples_leaf=3, max_features="sqrt", random_state=seed,
-        n_jobs=max(1, min(8, os.cpu_count() or 1)),
+        n_trees, max_depth=depth, min_samples_leaf=max(3, min(_LEAF, len(rows) // 400)), max_features="sqrt",
+        random_state=seed, n_jobs=max(1, min(8, os.cpu_count() or 1)),
     )  # fmt: skip
     classifier.fit(rows, is_same, sample_weight=weights)
     return forest_of(classifier)
