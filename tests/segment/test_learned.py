@@ -99,12 +99,14 @@ def test_the_same_seed_gives_the_same_forest(forest: Forest) -> None:
     assert (one[0].probability(rows) != one[2].probability(rows)).any()
 
 
-def test_of_many_samples_no_leaf_is_sure_of_chance() -> None:
+@pytest.mark.parametrize(("n", "least"), [(900, 3), (6000, 15), (20000, 20)])
+def test_the_more_samples_there_are_the_more_a_leaf_holds(n: int, least: int) -> None:
     rng = np.random.default_rng(0)
-    rows, is_same = rng.random((6000, len(FEATURES)), np.float32), rng.random(6000) < 0.5
-    found = _fitted(rows, is_same, np.ones(6000), seed=0, n_trees=5, depth=12)
-    leaves = found.value[found.feature < 0]
-    assert 0 < leaves.min() < leaves.max() < 1
+    rows, is_same = rng.random((n, len(FEATURES)), np.float32), rng.random(n) < 0.5  # as many leaves as can be
+    found = _fitted(rows, is_same, np.ones(n), seed=0, n_trees=5, depth=16)
+    n_leaves = int((found.feature < 0).sum()) / 5
+    drawn = n * (1 - np.exp(-1))  # different ones in each tree's draw
+    assert 0.3 * drawn / least < n_leaves < drawn / least
 
 
 def test_samples_are_drawn_and_weighed() -> None:
