@@ -25,7 +25,7 @@ from napari_em_seg.io import write_volume
 from napari_em_seg.pipeline import sample_volumes
 from napari_em_seg.volume import Volume
 from napari_em_seg.widgets.demo_chapters import review_chapter
-from napari_em_seg.widgets.layers import to_layer_data
+from napari_em_seg.widgets.layers import add_volume
 from napari_em_seg.widgets.pictures import save_picture, settle
 
 IMAGES = Path(__file__).parent / "images"
@@ -117,8 +117,7 @@ def review() -> None:
 def propagate(viewer: napari.Viewer) -> None:
     """Take the dock "Propagate" after it has followed every section of a slice of the sample."""
     raw, _ = sample_volumes((12, 256, 256))
-    data, options, kind = to_layer_data(raw)
-    viewer.add_layer(napari.layers.Layer.create(data, options, kind))
+    add_volume(viewer, raw)
     _, dock = viewer.window.add_plugin_dock_widget(PLUGIN, "Propagate")
     viewer.dims.set_current_step(0, 6)
     for button in (dock.all_seeds, dock.go):

@@ -1,6 +1,8 @@
 """Volume: a stack of slices that is read as needed; what its axes and units are is said here alone."""
 
 import math
+import operator
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from typing import Any, Literal, Protocol, get_args
@@ -10,7 +12,17 @@ from numpy.typing import NDArray
 
 from napari_em_seg.errors import DataError
 
-__all__ = ["AXES", "ArrayLike", "Kind", "Progress", "Volume", "VoxelSize", "as_voxel_size", "slabs"]
+__all__ = [
+    "AXES",
+    "ArrayLike",
+    "Kind",
+    "Progress",
+    "SliceWise",
+    "Volume",
+    "VoxelSize",
+    "as_voxel_size",
+    "slabs",
+]
 
 AXES = ("z", "y", "x")
 
@@ -37,6 +49,46 @@ class ArrayLike(Protocol):
     def __getitem__(self, key: Any, /) -> Any:
         """Read a part."""
         ...
+
+
+class SliceWise(ABC):
+    """An array (z, y, x) that is worked out slice by slice, as each one is read; nothing is stored.
+
+    It has what a napari layer asks of its data.
+    """
+
+    ndim = 3
+    shape: tuple[int, int, int]
+    dtype: np.dtype[Any]
+
+    @abstractmethod
+    def _plane(self, z: int) -> NDArray[Any]:
+        """Work out one slice, from 0 on."""
+
+    @property
+    def size(self) -> int:
+        """Number of voxels."""
+        return math.prod(self.shape)
+
+    def __len__(self) -> int:
+        return self.shape[0]
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> NDArray[Any]:
+        return np.asarray(self[:], dtype)
+
+    def __getitem__(self, key: Any) -> Any:
+        """Work out one slice, several, or a part of them."""
+        z, *rest = key if isinstance(key, tuple) else (key,)
+        if z is Ellipsis:
+            z, rest = slice(None), [Ellipsis, *rest]
+        if isinstance(z, slice):
+            planes = [self._plane(i) for i in range(*z.indices(self.shape[0]))]
+            found = np.stack(planes) if planes else np.zeros((0, *self.shape[1:]), self.dtype)
+            return found[(slice(None), *rest)]
+        n = self.shape[0]
+        if not -n <= operator.index(z) < n:
+            raise IndexError(f"slice {z} of {n}")
+        return self._plane(operator.index(z) % n)[tuple(rest)]
 
 
 @dataclass(frozen=True, eq=False)

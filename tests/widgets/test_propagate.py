@@ -165,15 +165,15 @@ def test_clicks_seed_sections_and_let_go_of_them(dock, viewer, qtbot, monkeypatc
     click(dock.click_seeds, qtbot)
     image = dock.image.layer
     for y, x in ((20, 20), (70, 80)):
-        dock.seed_at(image.data_to_world((2, y, x)))
+        dock.on_click(image.data_to_world((2, y, x)))
         settle(dock, qtbot)
     layer = dock.seeds.layer
     assert len(np.unique(layer.data[2])) == 3
-    dock.seed_at(image.data_to_world((2, 20, 20)))
+    dock.on_click(image.data_to_world((2, 20, 20)))
     settle(dock, qtbot)
     assert not layer.data[2][10:40, 10:40].any()
     assert (layer.data[2][60:90, 60:100] > 0).all()
-    dock.seed_at(image.data_to_world((2, 0, 0)))
+    dock.on_click(image.data_to_world((2, 0, 0)))
     assert "membrane" in dock.words.text()
     click(dock.all_seeds, qtbot)
     settle(dock, qtbot)

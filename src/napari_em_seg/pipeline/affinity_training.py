@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from hashlib import sha256
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,10 +12,10 @@ from napari_em_seg.pipeline.agglomeration import THRESHOLDS, agglomerated, score
 from napari_em_seg.pipeline.training import (
     LabelledPart,
     Provenance,
-    beginning,
     check_parts,
     check_target,
     check_task,
+    fingerprint,
     first_net,
     new_card,
     run_training,
@@ -131,10 +130,6 @@ def _fingerprint(
     recipe: AffinityRecipe, volumes: "Sequence[IdVolume]", validations: "Sequence[Validation]"
 ) -> str:
     """Return a number that is another one wherever another network would come out."""
-    digest = sha256(repr(recipe).encode() + beginning(recipe))
     arrays = [array for volume in volumes for array in (volume.image, volume.ids)]
     kept = [array for part in validations for array in (part.image[part.slices], part.truth)]
-    for array in (*arrays, *kept):
-        digest.update(f"{array.shape} {array.dtype}".encode())
-        digest.update(np.ascontiguousarray(array).data)
-    return digest.hexdigest()
+    return fingerprint(recipe, (*arrays, *kept))

@@ -1,6 +1,5 @@
 """What a prediction says about boundaries and across slices, whether it is a boundary map or affinities."""
 
-import operator
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -12,7 +11,7 @@ from napari_em_seg import io
 from napari_em_seg.errors import DataError, EmSegError
 from napari_em_seg.pipeline.affinity_maps import AffinityMaps, open_affinities
 from napari_em_seg.pipeline.prediction import AFFINITY_MAPS
-from napari_em_seg.volume import ArrayLike, VoxelSize
+from napari_em_seg.volume import ArrayLike, SliceWise, VoxelSize
 
 __all__ = ["Planes", "PredictedMaps", "open_maps"]
 
@@ -20,33 +19,16 @@ Plane = NDArray[np.float32]
 
 
 @dataclass(frozen=True, eq=False)
-class Planes:
-    """A volume that is computed slice by slice, as each one is read; numbers from 0 to 1."""
+class Planes(SliceWise):
+    """A volume of numbers from 0 to 1, given by a function that makes its slices."""
+
+    dtype = np.dtype(np.float32)
 
     shape: tuple[int, int, int]
     plane: Callable[[int], Plane]
 
-    @property
-    def dtype(self) -> np.dtype[Any]:
-        """Of what is computed."""
-        return np.dtype(np.float32)
-
-    def __len__(self) -> int:
-        return self.shape[0]
-
-    def __getitem__(self, key: Any) -> Any:
-        """Compute one slice, several, or a part of them."""
-        z, *rest = key if isinstance(key, tuple) else (key,)
-        if z is Ellipsis:
-            z, rest = slice(None), [Ellipsis, *rest]
-        if isinstance(z, slice):
-            planes = [self.plane(i) for i in range(*z.indices(self.shape[0]))]
-            found = np.stack(planes) if planes else np.zeros((0, *self.shape[1:]), np.float32)
-            return found[(slice(None), *rest)]
-        n = self.shape[0]
-        if not -n <= operator.index(z) < n:
-            raise IndexError(f"slice {z} of {n}")
-        return self.plane(operator.index(z) % n)[tuple(rest)]
+    def _plane(self, z: int) -> Plane:
+        return self.plane(z)
 
 
 @dataclass(frozen=True, eq=False)

@@ -1,7 +1,7 @@
 """Propagation by name: an image, seeds on a slice and a model in, labels out."""
 
 import csv
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, get_args
@@ -137,8 +137,13 @@ def collected(found: "Iterator[TrackedSlice]", shape: tuple[int, int, int]) -> P
     except Cancelled:
         is_complete = False
     names = sorted(sure)
-    table = np.array([[sure[name].get(z, np.nan) for z in range(shape[0])] for name in names], np.float32)
-    return Propagated(labels, tuple(names), table.reshape(len(names), shape[0]), is_complete)
+    return Propagated(labels, tuple(names), confidence_table(sure, shape[0]), is_complete)
+
+
+def confidence_table(sure: Mapping[int, Mapping[int, float]], n_slices: int) -> NDArray[np.float32]:
+    """Return confidences given by object and slice as a table (objects by number, slices); NaN for none."""
+    rows = [[sure[name].get(z, np.nan) for z in range(n_slices)] for name in sorted(sure)]
+    return np.array(rows, np.float32).reshape(len(sure), n_slices)
 
 
 def propagate_to_file(

@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from hashlib import sha256
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, cast
 
@@ -12,9 +11,9 @@ from napari_em_seg.errors import Cancelled, DataError
 from napari_em_seg.pipeline.training import (
     LabelledPart,
     Provenance,
-    beginning,
     check_parts,
     check_target,
+    fingerprint,
     first_net,
     new_card,
     plan_of,
@@ -125,7 +124,7 @@ def train_propagator(
     shape = recipe.n_slices, recipe.n_objects, recipe.side
     sampler = SequenceSampler(stacks, *shape)
     validations = SequenceSampler(kept, *shape, NONE)
-    about = _fingerprint(recipe, stacks, kept)
+    about = fingerprint(recipe, (a for stack in (*stacks, *kept) for a in (stack.image, stack.ids)))
 
     def measured(found: "nn.Module") -> dict[str, float]:
         return _measure(found, validations, choose_device(device))
@@ -214,13 +213,3 @@ def _measure(net: "nn.Module", sampler: "SequenceSampler", device: Any) -> dict[
     table = np.array(found)
     mean, last = float(table[:, 1:].mean()), float(table[:, -1].mean())
     return {"score": 1 - mean, "iou": mean, "iou_last": last}
-
-
-def _fingerprint(recipe: PropagatorRecipe, stacks: "Sequence[IdStack]", kept: "Sequence[IdStack]") -> str:
-    """Return a number that is another one wherever another network would come out."""
-    digest = sha256(repr(recipe).encode() + beginning(recipe))
-    for stack in (*stacks, *kept):
-        for array in (stack.image, stack.ids):
-            digest.update(f"{array.shape} {array.dtype}".encode())
-            digest.update(np.ascontiguousarray(array).data)
-    return digest.hexdigest()

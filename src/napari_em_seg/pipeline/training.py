@@ -1,13 +1,14 @@
 """Training by name: volumes and choices in, a weight file with its card out."""
 
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from hashlib import sha256
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
+from numpy.typing import NDArray
 
 from napari_em_seg.errors import DataError, TargetExistsError
 from napari_em_seg.io._location import locate
@@ -296,10 +297,15 @@ def _fingerprint(
     recipe: BoundaryRecipe, volumes: "Sequence[LabelledVolume]", validations: "Sequence[Validation]"
 ) -> str:
     """Return a number that is another one wherever another network would come out."""
-    digest = sha256(repr(recipe).encode() + beginning(recipe))
     arrays = [array for volume in volumes for array in (volume.image, volume.boundary, volume.known)]
     kept = [array for part in validations for array in (part.image[part.slices], part.truth)]
-    for array in (*arrays, *kept):
+    return fingerprint(recipe, (*arrays, *kept))
+
+
+def fingerprint(recipe: Recipe, arrays: Iterable[NDArray[Any] | None]) -> str:
+    """Return a number for a recipe, what it begins from, and arrays; of those that are None nothing counts."""
+    digest = sha256(repr(recipe).encode() + beginning(recipe))
+    for array in arrays:
         if array is not None:
             digest.update(f"{array.shape} {array.dtype}".encode())
             digest.update(np.ascontiguousarray(array).data)

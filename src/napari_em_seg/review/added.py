@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["AddedLink", "AddedRegion"]
+__all__ = ["AddedLink", "AddedRegion", "cropped"]
 
 
 @dataclass(frozen=True)
@@ -57,3 +57,10 @@ class AddedRegion:
         """Read it back."""
         (height, width), runs = payload["shape"], tuple(payload["runs"])
         return cls(payload["z"], payload["y"], payload["x"], (height, width), runs, payload["origin"])
+
+
+def cropped(mask: NDArray[np.bool_]) -> tuple[int, int, NDArray[np.bool_]]:
+    """Return the part of a mask (y, x) that is not empty, after its first row and column."""
+    rows, columns = (np.flatnonzero(mask.any(axis=axis)) for axis in (1, 0))
+    y, x = int(rows[0]), int(columns[0])
+    return y, x, mask[y : rows[-1] + 1, x : columns[-1] + 1]

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from napari_em_seg.assign.assignments import APPEARANCE, CONTINUATION, DISAPPEARANCE, KINDS, MERGE, SPLIT
 from napari_em_seg.errors import DataError
-from napari_em_seg.review.added import AddedLink, AddedRegion
+from napari_em_seg.review.added import AddedLink, AddedRegion, cropped
 from napari_em_seg.review.operations import ACCEPT, ALTERNATIVE, BY_HAND, OBJECT, REGION, REJECT, Draft
 from napari_em_seg.review.reconstruction import Reconstruction
 from napari_em_seg.review.state import State
@@ -167,10 +167,7 @@ def object_through(known: Known, masks: Mapping[int, NDArray[np.bool_]], origin:
     first_region, usual = known.n_regions + known.state.n_regions, known.usual_end_cost()
     regions = []
     for number, z in enumerate(slices, first_region):
-        rows, columns = (np.flatnonzero(masks[z].any(axis=axis)) for axis in (1, 0))
-        y, x = int(rows[0]), int(columns[0])
-        part = masks[z][y : rows[-1] + 1, x : columns[-1] + 1]
-        regions.append({"region": number, **asdict(AddedRegion.from_mask(z, y, x, part, origin))})
+        regions.append({"region": number, **asdict(AddedRegion.from_mask(z, *cropped(masks[z]), origin))})
     numbers = [int(entry["region"]) for entry in regions]
     ends = [0.0 if z == border else usual for z, border in ((slices[0], 0), (slices[-1], n_z - 1))]
     links = [

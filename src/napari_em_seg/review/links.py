@@ -1,7 +1,7 @@
 """Links: the list that a reviewer works through, as columns, sorted and filtered in milliseconds."""
 
 from collections.abc import Collection
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, fields
 from typing import Any, Literal
 
 import numpy as np
@@ -117,11 +117,6 @@ class Links:
             is_kept &= self.object == label
         return self[np.flatnonzero(is_kept)]
 
-    def of_objects(self, numbers: NDArray[np.int32]) -> "Links":
-        """Return the same assignments as parts of other objects, given by hypothesis."""
-        first = np.where(self.sources[:, 0] >= 0, self.sources[:, 0], self.targets[:, 0])
-        return replace(self, object=numbers[first])
-
     def drawn(self, n: int, seed: int = 0) -> "Links":
         """Return open links drawn at random: a look at some shows errors that stated probabilities do not."""
         rows = np.flatnonzero(self.is_open)
@@ -178,10 +173,16 @@ def parse_link(text: str) -> int:
     return int(number) if number == text else -2 - int(number)
 
 
-def links_of(reconstruction: Reconstruction, outcome: Outcome, state: State) -> Links:
+def links_of(
+    reconstruction: Reconstruction,
+    outcome: Outcome,
+    state: State,
+    numbers: NDArray[np.int32] | None = None,
+) -> Links:
     """Return all chosen assignments, and those on which somebody has spoken.
 
     Ends in the first and the last slice are not among them: there nothing is known, and nothing is doubtful.
+    ``numbers`` has the object of each hypothesis (`objects_of`), where that is known already.
     """
     status = np.zeros(len(outcome.chosen), np.int8)
     spoken = [link for link in state.statuses if link >= 0]
@@ -194,17 +195,16 @@ def links_of(reconstruction: Reconstruction, outcome: Outcome, state: State) -> 
     upper = np.where(kind == APPEARANCE, z[targets[:, 0]] - 1, z[sources[:, 0]])
     is_border = (kind == APPEARANCE) & (upper < 0)
     is_border |= (kind == DISAPPEARANCE) & (upper == reconstruction.n_slices - 1)
-    if is_border.any():  # they stand alone, so no object changes with them
+    if is_border.any():
         rows, kind, upper, cost = (column[~is_border] for column in (rows, kind, upper, cost))
         sources, targets = sources[~is_border], targets[~is_border]
-    is_chosen = outcome.chosen[rows]
-    labels = objects_linked(sources[is_chosen], targets[is_chosen], len(z))
+    numbers = objects_of(reconstruction, outcome, state) if numbers is None else numbers
     first = np.where(sources[:, 0] >= 0, sources[:, 0], targets[:, 0])
     scores = {name: column[rows] for name, column in outcome.scores.columns().items()}
     scores["alternative"] = scores["alternative"].astype(np.int64)
     return Links(
         id=rows.astype(np.int64), kind=kind, z=upper.astype(np.int32), sources=sources, targets=targets,
-        cost=cost, status=status[rows], object=labels[first], **scores,
+        cost=cost, status=status[rows], object=numbers[first], **scores,
     )  # fmt: skip
 
 

@@ -1,7 +1,7 @@
 """Scene: what there is to see of a link: where its regions lie, and what could be in its place."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
@@ -130,9 +130,9 @@ def scene_of(
         float(regret) if other.link == best and np.isfinite(regret) else other.difference - asked.difference
         for other in found
     ]
-    listed = [Choice(c.link, c.kind, c.sources, c.targets, d) for c, d in zip(found, differences, strict=True)]
+    listed = tuple(replace(c, difference=d) for c, d in zip(found, differences, strict=True))
     z = asked.sources[0].z if asked.sources else asked.targets[0].z - 1
-    return Scene(z, Choice(asked.link, asked.kind, asked.sources, asked.targets, 0.0), tuple(listed))
+    return Scene(z, replace(asked, difference=0.0), listed)
 
 
 def _scene_of_merge(view: View, merge: int) -> Scene:

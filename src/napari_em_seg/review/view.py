@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from napari_em_seg.review.changes import applied
-from napari_em_seg.review.expected import Expected, calibrate, expected_left
+from napari_em_seg.review.expected import Calibration, Expected, calibrate, expected_left
 from napari_em_seg.review.links import Links, links_of, objects_of
 from napari_em_seg.review.merges import Merges
 from napari_em_seg.review.operations import RETRAIN, Operation
@@ -30,10 +30,8 @@ class View:
     @cached_property
     def links(self) -> Links:
         """All links that can be looked at, the merges of the agglomeration at the end."""
-        listed = links_of(self.reconstruction, self.outcome, self.state)
-        if self.merges is None:
-            return listed
-        return listed.of_objects(self.objects) + self.merges.links(self.state, numbers=self.objects)
+        listed = links_of(self.reconstruction, self.outcome, self.state, self.objects)
+        return listed if self.merges is None else listed + self.merges.links(self.state, numbers=self.objects)
 
     @cached_property
     def objects(self) -> NDArray[np.int32]:
@@ -42,19 +40,25 @@ class View:
         return objects_of(self.reconstruction, self.outcome, self.state, joined)
 
     def after(self, operation: Operation) -> "View":
-        """Return the same with an operation at the end, and with the list if it was made."""
+        """Return the same with an operation at the end, and with what was worked out of it."""
         view = replace(self, operations=(*self.operations, operation))
-        if "links" in self.__dict__:
-            view.__dict__["links"] = self.links
+        for made in ("links", "objects", "calibration"):
+            if made in self.__dict__:
+                view.__dict__[made] = self.__dict__[made]
         return view
 
     def expected(self, links: Links | None = None, level: float = 0.9) -> Expected:
         """Return how many errors are left among open links, as far as the verdicts so far tell."""
         listed = self.links if links is None else links
+        p = listed.p_error[listed.is_open]
+        return expected_left(p[~np.isnan(p)], self.calibration, level=level)
+
+    @cached_property
+    def calibration(self) -> Calibration:
+        """How far stated probabilities can be trusted, as far as the verdicts so far tell."""
         pairs = [(v.p_error, v.is_wrong) for v in self.state.verdicts if v.p_error is not None]
         said = np.array([(p, is_wrong) for p, is_wrong in pairs if is_wrong is not None], float).reshape(-1, 2)
-        p = listed.p_error[listed.is_open]
-        return expected_left(p[~np.isnan(p)], calibrate(said[:, 0], said[:, 1]), level=level)
+        return calibrate(said[:, 0], said[:, 1])
 
 
 def outcome_of(operations: tuple[Operation, ...], state: State, reconstruction: Reconstruction) -> Outcome:

@@ -93,12 +93,11 @@ def _require_screen() -> None:
 def _viewer(raw: Volume, truth: Volume, baseline: Volume):
     import napari
 
-    from napari_em_seg.widgets.layers import to_layer_data
+    from napari_em_seg.widgets.layers import add_volume
 
     viewer = napari.Viewer(title="napari-em-seg demo")
     for volume, name in ((raw, "raw"), (baseline, "baseline watershed"), (truth, "truth")):
-        data, options, layer_type = to_layer_data(volume)
-        viewer.add_layer(napari.layers.Layer.create(data, {**options, "name": name}, layer_type))
+        add_volume(viewer, volume, name=name)
     viewer.layers["baseline watershed"].visible = False
     viewer.layers["truth"].opacity = 0.4
     viewer.canvas.overlays.scale_bar.visible = True

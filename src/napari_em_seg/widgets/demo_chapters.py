@@ -118,13 +118,11 @@ def _viewer_of(raw: Volume):
     """Return a viewer with a part of the sample."""
     import napari
 
-    from napari_em_seg.widgets.layers import to_layer_data
+    from napari_em_seg.widgets.layers import add_volume
 
     viewer = napari.Viewer(title="napari-em-seg demo")
     viewer.window.resize(1440, 900)
-    image = Volume(np.asarray(raw[PART]), raw.voxel_size_nm, "raw")
-    data, options, kind = to_layer_data(image)
-    viewer.add_layer(napari.layers.Layer.create(data, options, kind))
+    add_volume(viewer, Volume(np.asarray(raw[PART]), raw.voxel_size_nm, "raw"))
     return viewer
 
 

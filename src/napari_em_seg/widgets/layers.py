@@ -1,5 +1,6 @@
 """Volumes to napari layers and back: scale, units and type on the way in, voxel size on the way out."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -12,8 +13,13 @@ from napari_em_seg.volume import AXES, Volume, VoxelSize
 __all__ = [
     "UNKNOWN_SIZE",
     "LayerData",
+    "add_volume",
     "fits_memory",
+    "go_to_slice",
+    "pixel_at",
     "placed_like",
+    "shape_of",
+    "slice_in_view",
     "to_layer_data",
     "to_volume",
     "volume_of_layer",
@@ -108,3 +114,34 @@ def placed_like(layer: Any) -> dict[str, Any]:
     """Return the options that put a layer where another one of the same shape lies."""
     names = ("scale", "translate", "rotate", "shear", "affine", "units", "axis_labels")
     return {name: getattr(layer, name) for name in names}
+
+
+def add_volume(viewer: Any, volume: Volume, **options: Any) -> Any:
+    """Show a volume in a viewer, and return its layer."""
+    from napari.layers import Layer
+
+    data, usual, layer_type = to_layer_data(volume)
+    return viewer.add_layer(Layer.create(data, {**usual, **options}, layer_type))
+
+
+def shape_of(layer: Any) -> tuple[int, ...]:
+    """Return the shape of a layer's data, of the finest level where there are several."""
+    return tuple(layer.data[0].shape if layer.multiscale else layer.data.shape)
+
+
+def pixel_at(layer: Any, position: Sequence[float]) -> tuple[int, int, int] | None:
+    """Return the voxel of a layer at a place in the world; None outside of it."""
+    z, y, x = (round(float(v)) for v in layer.world_to_data(np.asarray(position)[-3:]))
+    is_inside = all(0 <= v < n for v, n in zip((z, y, x), shape_of(layer), strict=True))
+    return (z, y, x) if is_inside else None
+
+
+def slice_in_view(viewer: Any, layer: Any) -> int:
+    """Return the slice of a stack that a viewer shows, the nearest one where it shows none."""
+    z = layer.world_to_data(viewer.dims.point[-3:])[0]
+    return int(np.clip(round(float(z)), 0, shape_of(layer)[0] - 1))
+
+
+def go_to_slice(viewer: Any, layer: Any, z: int) -> None:
+    """Show a slice of a stack."""
+    viewer.dims.set_point(viewer.dims.ndim - 3, float(layer.data_to_world((z, 0, 0))[0]))

@@ -7,7 +7,7 @@ from napari.utils.notifications import show_info
 
 from napari_em_seg.io import to_nm
 from napari_em_seg.volume import AXES, VoxelSize, as_voxel_size
-from napari_em_seg.widgets.layers import voxel_size_options, without_remark
+from napari_em_seg.widgets.layers import shape_of, voxel_size_options, without_remark
 
 __all__ = ["VoxelSizeWidget", "layer_voxel_size", "set_layer_voxel_size"]
 
@@ -99,7 +99,9 @@ class VoxelSizeWidget(Container):
         size = as_voxel_size([box.value for box in self._sizes])
         chosen = self._layer.value
         before = layer_voxel_size(chosen)
-        together = [x for x in self._stacks() if _shape(x) == _shape(chosen) and layer_voxel_size(x) == before]
+        together = [
+            x for x in self._stacks() if shape_of(x) == shape_of(chosen) and layer_voxel_size(x) == before
+        ]
         slices = self._viewer.dims.current_step
         for layer in together:
             set_layer_voxel_size(layer, size)
@@ -107,11 +109,6 @@ class VoxelSizeWidget(Container):
         self._viewer.fit_to_view()
         self._on_layers_changed()
         show_info(f"{' × '.join(f'{s:g}' for s in size)} nm set on {', '.join(x.name for x in together)}")
-
-
-def _shape(layer: Layer) -> tuple[int, ...]:
-    data = layer.data[0] if layer.multiscale else layer.data
-    return tuple(data.shape)
 
 
 def layer_voxel_size(layer: Layer) -> VoxelSize | None:

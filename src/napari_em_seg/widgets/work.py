@@ -1,6 +1,5 @@
 """Work: whatever takes time is done in a thread, one thing after the other, with progress and Cancel."""
 
-import logging
 import threading
 import time
 from collections.abc import Callable
@@ -16,8 +15,6 @@ from napari_em_seg.errors import Cancelled, EmSegError
 
 __all__ = ["Job", "Work"]
 
-_log = logging.getLogger(__name__)
-
 _EVERY_S = 0.05  # more news than this nobody can read
 
 
@@ -25,7 +22,7 @@ class Job:
     """One piece of work that was asked for."""
 
     def __init__(self, title: str) -> None:
-        self.title, self.is_done = title, False
+        self.title = title
         self._cancelled = threading.Event()
 
     def cancel(self) -> None:
@@ -158,7 +155,6 @@ class Work(QObject):
 
     def _on_told(self, news: tuple[Job, Callable[[], object]]) -> None:
         job, tell = news
-        job.is_done = True
         self.jobs.remove(job)
         bar = self._bars.pop(job, None)
         if bar is not None:

@@ -2,33 +2,33 @@
 
 import napari
 import numpy as np
-from napari.layers import Image, Labels, Layer
+from napari.layers import Image, Labels
 from numpy.typing import NDArray
-from qtpy.QtWidgets import (
-    QComboBox,
-    QFormLayout,
-    QGridLayout,
-    QPushButton,
-    QSpinBox,
-    QVBoxLayout,
-)
+from qtpy.QtWidgets import QGridLayout, QVBoxLayout
 
 from napari_em_seg import pipeline
 from napari_em_seg.errors import DataError, EmSegError
 from napari_em_seg.pipeline import Propagation
+from napari_em_seg.pipeline.propagation import Direction, confidence_table
 from napari_em_seg.review.conflicts import conflicts_of
 from napari_em_seg.volume import Volume
-from napari_em_seg.widgets.desks import desk_of
 from napari_em_seg.widgets.layer_box import LayerBox
-from napari_em_seg.widgets.layers import placed_like, volume_of_layer
+from napari_em_seg.widgets.layers import (
+    go_to_slice,
+    pixel_at,
+    placed_like,
+    shape_of,
+    slice_in_view,
+    volume_of_layer,
+)
 from napari_em_seg.widgets.panel import Panel
+from napari_em_seg.widgets.parts import button, choice, form, remember, whole_number
 from napari_em_seg.widgets.propagate.strip import Strip
-from napari_em_seg.widgets.review.canvas import pixel_at
 
 __all__ = ["PROPAGATED", "SEEDS", "PropagateWidget"]
 
 SEEDS, PROPAGATED = "seeds", "propagated"
-_WAYS = {"both directions": (1, 1), "up (to higher slices)": (0, 1), "down (to lower slices)": (1, 0)}
+_DIRECTIONS = {"both directions": "both", "up (to higher slices)": "up", "down (to lower slices)": "down"}
 
 
 class PropagateWidget(Panel):
@@ -50,57 +50,50 @@ class PropagateWidget(Panel):
         self._build()
         self._connect()
         self.follow()
-        self._on_layers()
 
     # Building
 
     def _build(self) -> None:
         self.image, self.seeds = LayerBox(), LayerBox()
-        self.way, self.model = QComboBox(), QComboBox()
         self.image.setToolTip("The stack; its voxel size has to be known")
         self.seeds.setToolTip("Labels with one number for each object on the reference slice")
-        self.way.setToolTip("Where to go from the reference slice")
-        self.way.addItems(list(_WAYS))
-        self.model.setToolTip("The network; auto takes the one whose voxels are nearest in size")
-        self.extent = QSpinBox()
-        self.extent.setRange(0, 100_000)
-        self.extent.setValue(10)
-        self.extent.setSpecialValueText("to the ends")
-        self.extent.setSuffix(" slices")
-        self.extent.setToolTip("How many slices to go in each direction; 0: to the ends of the stack")
-        self.reference = QSpinBox()
-        self.reference.setRange(-1, 100_000)
-        self.reference.setValue(-1)
-        self.reference.setSpecialValueText("the one in view")
-        self.reference.setToolTip("The slice where the seeds are; −1: the one in view")
-        form = QFormLayout()
-        titles = ("Image", "Seeds", "Reference slice", "Direction", "Extent", "Model")
-        widgets = self.image, self.seeds, self.reference, self.way, self.extent, self.model
-        for title, widget in zip(titles, widgets, strict=True):
-            form.addRow(title, widget)
-        self.new_seeds = _button("Paint seeds", "Add a layer for seeds, and take the brush")
-        self.click_seeds = _button("Click seeds", "Each click seeds the section under it, one object each")
+        self.way = choice("Where to go from the reference slice", list(_DIRECTIONS))
+        self.model = choice(
+            "The network; auto takes the one whose voxels are nearest in size",
+            ["auto", *pipeline.model_names("propagator")],
+        )
+        self.extent = whole_number("How many slices to go in each direction; 0: to the ends of the stack",
+                                   0, 100_000, 10, unit="slices", special="to the ends")  # fmt: skip
+        self.reference = whole_number("The slice where the seeds are; −1: the one in view",
+                                      -1, 100_000, -1, special="the one in view")  # fmt: skip
+        rows = form({
+            "Image": self.image, "Seeds": self.seeds, "Reference slice": self.reference, "Direction": self.way,
+            "Extent": self.extent, "Model": self.model,
+        })  # fmt: skip
+        remember("propagate", {"direction": self.way, "extent": self.extent, "model": self.model})
+        self.new_seeds = button("Paint seeds", "Add a layer for seeds, and take the brush")
+        self.click_seeds = button("Click seeds", "Each click seeds the section under it, one object each")
         self.click_seeds.setCheckable(True)
-        self.all_seeds = _button("Seed all", "Seed every section that a watershed of this slice finds")
-        self.go = _button("Propagate", "Follow the seeds; the slices appear as they are done")
-        self.again = _button("Continue from here", "Correct this slice with the brush, then follow on from it")
-        self.accept = _button(
+        self.all_seeds = button("Seed all", "Seed every section that a watershed of this slice finds")
+        self.go = button("Propagate", "Follow the seeds; the slices appear as they are done")
+        self.again = button("Continue from here", "Correct this slice with the brush, then follow on from it")
+        self.accept = button(
             "Accept object", "Take the object that is marked into the session: one step to undo"
         )
-        self.accept_all = _button("Accept all", "Take all objects into the session, one step each")
-        self.reject = _button("Reject object", "Take the object that is marked out of the layer")
-        self.keep = _button("Keep as layer", "Leave the layer as it is, and begin anew beside it")
+        self.accept_all = button("Accept all", "Take all objects into the session, one step each")
+        self.reject = button("Reject object", "Take the object that is marked out of the layer")
+        self.keep = button("Keep as layer", "Leave the layer as it is, and begin anew beside it")
         self.strip = Strip()
         grid = QGridLayout()
-        for place, button in enumerate((self.new_seeds, self.click_seeds, self.all_seeds)):
-            grid.addWidget(button, 0, place)
+        for place, one in enumerate((self.new_seeds, self.click_seeds, self.all_seeds)):
+            grid.addWidget(one, 0, place)
         grid.addWidget(self.go, 1, 0, 1, 2)
         grid.addWidget(self.again, 1, 2)
         below = QGridLayout()
-        for place, button in enumerate((self.accept, self.accept_all, self.reject, self.keep)):
-            below.addWidget(button, place // 2, place % 2)
+        for place, one in enumerate((self.accept, self.accept_all, self.reject, self.keep)):
+            below.addWidget(one, place // 2, place % 2)
         layout = QVBoxLayout(self)
-        layout.addLayout(form)
+        layout.addLayout(rows)
         layout.addLayout(grid)
         layout.addWidget(self.strip, 1)
         layout.addLayout(below)
@@ -119,15 +112,12 @@ class PropagateWidget(Panel):
         self.reject.clicked.connect(self._on_reject)
         self.keep.clicked.connect(self._on_keep)
         self.strip.chosen.connect(self._on_cell)
-        self._viewer.layers.events.inserted.connect(self._on_layers)
-        self._viewer.layers.events.removed.connect(self._on_layers)
         self._viewer.dims.events.current_step.connect(self._on_slice)
-        for name in ("auto", *pipeline.model_names("propagator")):
-            self.model.addItem(name)
 
     # Layers
 
-    def _on_layers(self, _event: object = None) -> None:
+    def on_layers(self) -> None:
+        """Offer the layers that are there."""
         stacks = [x for x in self._viewer.layers if isinstance(x, Image) and x.ndim == 3 and not x.rgb]
         labels = [x for x in self._viewer.layers if isinstance(x, Labels) and x.ndim == 3 and x.editable]
         self.image.offer(stacks)
@@ -137,13 +127,13 @@ class PropagateWidget(Panel):
         self._enable()
 
     def _enable(self) -> None:
-        is_idle = not any(job.title for job in self.work.jobs)
+        is_idle = not self.is_busy
         has_image = self.image.layer is not None
-        for button in (self.new_seeds, self.click_seeds, self.all_seeds):
-            button.setEnabled(is_idle and has_image)
+        for one in (self.new_seeds, self.click_seeds, self.all_seeds):
+            one.setEnabled(is_idle and has_image)
         self.go.setEnabled(is_idle and has_image and self.seeds.layer is not None)
-        for button in (self.again, self.accept, self.accept_all, self.reject, self.keep):
-            button.setEnabled(is_idle and self.result is not None)
+        for one in (self.again, self.accept, self.accept_all, self.reject, self.keep):
+            one.setEnabled(is_idle and self.result is not None)
 
     def _layer_like_image(self, data: NDArray[np.generic], name: str) -> Labels:
         layer = Labels(data, name=name, opacity=0.5, **placed_like(self.image.layer))
@@ -151,7 +141,7 @@ class PropagateWidget(Panel):
 
     def add_seeds(self) -> Labels:
         """Add a layer for seeds, and take the brush."""
-        layer = self._layer_like_image(np.zeros(_shape(self.image.layer), np.uint32), SEEDS)
+        layer = self._layer_like_image(np.zeros(shape_of(self.image.layer), np.uint32), SEEDS)
         layer.selected_label, layer.brush_size = 1, 20
         self._viewer.layers.selection.active = layer
         self.seeds.choose(layer)
@@ -160,9 +150,7 @@ class PropagateWidget(Panel):
         return layer
 
     def _slice_in_view(self) -> int:
-        layer = self.image.layer
-        z = layer.world_to_data(self._viewer.dims.point[-3:])[0]
-        return int(np.clip(round(float(z)), 0, _shape(layer)[0] - 1))
+        return slice_in_view(self._viewer, self.image.layer)
 
     def reference_slice(self) -> int:
         """Return the slice where the seeds are: typed, or the one in view."""
@@ -199,7 +187,7 @@ class PropagateWidget(Panel):
 
     def _seeds_layer(self) -> Labels:
         layer = self.seeds.layer
-        if layer is None or layer is self.result or layer.data.shape != _shape(self.image.layer):
+        if layer is None or layer is self.result or layer.data.shape != shape_of(self.image.layer):
             layer = self.add_seeds()
             layer.mode = "pan_zoom"
         return layer
@@ -226,10 +214,6 @@ class PropagateWidget(Panel):
         return self._is_clicking
 
     def on_click(self, position: tuple[float, ...]) -> None:
-        """Seed the section at a place of the world, or let go of it."""
-        self.seed_at(position)
-
-    def seed_at(self, position) -> None:
         """Seed the section at a place of the world, or let go of it."""
         place = pixel_at(self.image.layer, position)
         if place is None:
@@ -264,15 +248,15 @@ class PropagateWidget(Panel):
             self._viewer.layers.remove(self.result)
         self._forget()
         self._follow(np.asarray(layer.data[z]) if z < len(layer.data) else np.zeros((0, 0), int), z,
-                     _WAYS[self.way.currentText()])  # fmt: skip
+                     _DIRECTIONS[self.way.currentText()])  # fmt: skip
 
     def _on_again(self) -> None:
         """Follow on from the slice in view, as it is now, away from the reference slice."""
         z = self._slice_in_view()
-        ways = (1, 1) if z == self._reference else (0, 1) if z > self._reference else (1, 0)
-        self._follow(np.asarray(self.result.data[z]), z, ways)
+        direction = "both" if z == self._reference else "up" if z > self._reference else "down"
+        self._follow(np.asarray(self.result.data[z]), z, direction)
 
-    def _follow(self, seeds: NDArray[np.generic], z: int, ways: tuple[int, int]) -> None:
+    def _follow(self, seeds: NDArray[np.generic], z: int, direction: Direction) -> None:
         image = self.image.layer
         try:
             volume = volume_of_layer(image)
@@ -282,18 +266,15 @@ class PropagateWidget(Panel):
         except EmSegError as error:
             self.on_failed(error)
             return
-        reach = self.extent.value() or len(volume)
-        slices = slice(max(0, z - reach * ways[0]), min(len(volume), z + reach * ways[1] + 1))
-        wanted = Propagation(z, self.model.currentText(), slices)
+        model, extent = self.model.currentText(), self.extent.value() or None
+        wanted = Propagation(z, model, direction=direction, extent=extent)
         seeds = np.array(seeds, np.uint32)
 
         def work(**options) -> None:
             for one in pipeline.propagate(volume, seeds, wanted, **options):
                 self.work.tell(lambda one=one: self._on_slice_done(volume, one))
 
-        self.work.put(
-            work, done=lambda _: self.say(self._summary()), failed=self.on_failed, title="Propagating"
-        )
+        self.start("Propagation", work, layer=image, done=lambda _: self.say(self._summary()))
 
     def _on_slice_done(self, volume: Volume, one) -> None:
         if self.result is None:
@@ -312,10 +293,7 @@ class PropagateWidget(Panel):
     def _show_strip(self) -> None:
         names = sorted(self.confidence)
         n = 0 if self.result is None else len(self.result.data)
-        table = np.array(
-            [[self.confidence[name].get(z, np.nan) for z in range(n)] for name in names], np.float32
-        )
-        self.strip.show_table(names, table.reshape(len(names), n))
+        self.strip.show_table(names, confidence_table(self.confidence, n))
         self._mark()
 
     def _mark(self) -> None:
@@ -341,7 +319,7 @@ class PropagateWidget(Panel):
     def _on_cell(self, row: int, z: int) -> None:
         self._chosen = sorted(self.confidence)[row]
         image = self.image.layer
-        self._viewer.dims.set_point(self._viewer.dims.ndim - 3, float(image.data_to_world((z, 0, 0))[0]))
+        go_to_slice(self._viewer, image, z)
         if self.result is not None:
             self.result.selected_label = self._chosen
             where = np.argwhere(np.asarray(self.result.data[z]) == self._chosen)
@@ -351,7 +329,7 @@ class PropagateWidget(Panel):
         self._mark()
 
     def _accept(self, names: list[int]) -> None:
-        desk = desk_of(self._viewer)
+        desk = self.state.desk
         if desk is None:
             self.say("Open a session in the dock Review links first; objects are accepted into it")
             return
@@ -428,18 +406,4 @@ class PropagateWidget(Panel):
 
     def let_go(self) -> None:
         """Follow the viewer no longer; layers stay."""
-        self._viewer.layers.events.inserted.disconnect(self._on_layers)
-        self._viewer.layers.events.removed.disconnect(self._on_layers)
         self._viewer.dims.events.current_step.disconnect(self._on_slice)
-
-
-def _button(text: str, tip: str) -> QPushButton:
-    button = QPushButton(text)
-    button.setToolTip(tip)
-    return button
-
-
-def _shape(layer: Layer) -> tuple[int, int, int]:
-    data = layer.data[0] if layer.multiscale else layer.data
-    z, y, x = data.shape
-    return int(z), int(y), int(x)

@@ -1,18 +1,19 @@
 """Canvas: the layers of a review and the view on them; outlines are drawn for the slice that is shown alone."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from typing import Any
 
 import napari
 import numpy as np
-from napari.layers import Image, Labels, Layer
+from napari.layers import Image, Labels
 from napari.utils.colormaps import DirectLabelColormap
 from numpy.typing import NDArray
 
 from napari_em_seg.review.object_volume import ObjectVolume
 from napari_em_seg.review.scene import Choice, Place, Scene
+from napari_em_seg.volume import SliceWise
 from napari_em_seg.widgets.colours import ALTERNATIVE, SOURCE, TARGET
-from napari_em_seg.widgets.layers import placed_like
+from napari_em_seg.widgets.layers import go_to_slice, placed_like, slice_in_view
 from napari_em_seg.widgets.review.drawing import outline
 
 __all__ = ["ALTERNATIVES", "OBJECTS", "SOURCES", "TARGETS", "Canvas", "Marks"]
@@ -23,64 +24,40 @@ _HERE, _GHOST, _BEST = 1, 2, 3
 _FILL = 0.35  # of the canvas is what is asked about
 
 
-class Marks:
+class Marks(SliceWise):
     """An array (z, y, x) that is 0 but for outlines of some regions; only what is read is drawn."""
 
-    ndim = 3
     dtype = np.dtype(np.uint8)
 
     def __init__(self, shape: tuple[int, int, int]) -> None:
         self.shape = shape
-        self.size = int(np.prod(shape))
         self._drawn: dict[int, list[tuple[Place, int]]] = {}
-        self.thickness = 1
+        self._thickness = 1
 
     def draw(self, places: Iterable[tuple[Place, int, int]], thickness: int) -> None:
         """Show regions, each in a slice and with a value, and nothing else."""
-        self._drawn, self.thickness = {}, thickness
+        self._drawn, self._thickness = {}, thickness
         for place, z, value in places:
             self._drawn.setdefault(z, []).append((place, value))
-
-    def __len__(self) -> int:
-        return self.shape[0]
-
-    def __array__(self, dtype: Any = None, copy: bool | None = None) -> NDArray[Any]:
-        return np.asarray(self[:], dtype)
-
-    def __getitem__(self, key: Any) -> Any:
-        z, *rest = key if isinstance(key, tuple) else (key,)
-        if isinstance(z, slice):
-            planes = [self._plane(i) for i in range(*z.indices(self.shape[0]))]
-            return (np.stack(planes) if planes else np.zeros((0, *self.shape[1:]), self.dtype))[
-                (slice(None), *rest)
-            ]
-        return self._plane(int(z))[tuple(rest)]
 
     def _plane(self, z: int) -> NDArray[np.uint8]:
         plane = np.zeros(self.shape[1:], self.dtype)
         for place, value in self._drawn.get(z, ()):
             y, x, bottom, right = place.box
-            plane[y:bottom, x:right][outline(place.mask, self.thickness)] = value
+            plane[y:bottom, x:right][outline(place.mask, self._thickness)] = value
         return plane
 
 
-class _Objects:
+class _Objects(SliceWise):
     """The objects of the solution that holds; another one takes its place without a new layer."""
 
-    ndim = 3
     dtype = ObjectVolume.dtype
 
     def __init__(self, now: ObjectVolume) -> None:
-        self.now, self.shape, self.size = now, now.shape, int(np.prod(now.shape))
+        self.now, self.shape = now, now.shape
 
-    def __len__(self) -> int:
-        return self.shape[0]
-
-    def __array__(self, dtype: Any = None, copy: bool | None = None) -> NDArray[Any]:
-        return np.asarray(self.now[:], dtype)
-
-    def __getitem__(self, key: Any) -> Any:
-        return self.now[key]
+    def _plane(self, z: int) -> NDArray[np.uint32]:
+        return self.now[z]
 
 
 class Canvas:
@@ -190,8 +167,7 @@ class Canvas:
         z = min(max(z, 0), self.n_slices - 1)
         if self._viewer.dims.ndisplay != 2 or self.slice_shown() == z:
             return False
-        dims = self._viewer.dims
-        dims.set_point(dims.ndim - 3, float(self.image.data_to_world((z, 0, 0))[0]))
+        go_to_slice(self._viewer, self.image, z)
         return True
 
     def _zoom_to(self, box: tuple[int, int, int, int]) -> None:
@@ -220,16 +196,7 @@ class Canvas:
 
     def slice_shown(self) -> int:
         """Return the slice of the image that is shown."""
-        point = self._viewer.dims.point
-        z = self.image.world_to_data(point[-3:])[0]
-        return int(np.clip(round(float(z)), 0, max(self.n_slices - 1, 0)))
-
-
-def pixel_at(layer: Layer, position: Sequence[float]) -> tuple[int, int, int] | None:
-    """Return the voxel of a layer at a place in the world; None outside of it."""
-    z, y, x = (round(float(v)) for v in layer.world_to_data(np.asarray(position)[-3:]))
-    shape = layer.data.shape
-    return (z, y, x) if all(0 <= v < n for v, n in zip((z, y, x), shape, strict=True)) else None
+        return slice_in_view(self._viewer, self.image)
 
 
 def _two_shades(colour: str) -> DirectLabelColormap:

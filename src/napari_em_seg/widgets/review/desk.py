@@ -26,7 +26,10 @@ from napari_em_seg.review.object_volume import ObjectVolume
 from napari_em_seg.review.scene import Choice, Scene, scene_of
 from napari_em_seg.widgets.work import Job, Work
 
-__all__ = ["Desk", "Sheet", "Wanted"]
+__all__ = ["TO_DO", "Desk", "Sheet", "Wanted"]
+
+TO_DO = frozenset({Status.OPEN, Status.SKIPPED})
+"""What is said of links that wait for an answer."""
 
 SURE = 0.02
 """A link that is wrong with less than this probability is strong evidence; who rejects it is told so."""
@@ -39,7 +42,7 @@ class Wanted:
     order: str = "confidence"
     is_reversed: bool = False
     kinds: frozenset[int] | None = None
-    statuses: frozenset[int] | None = frozenset({Status.OPEN, Status.SKIPPED})
+    statuses: frozenset[int] | None = TO_DO
     z: slice = field(default_factory=lambda: slice(None))
     label: int | None = None
 
@@ -55,6 +58,7 @@ class Sheet:
 
     view: View
     links: Links
+    wanted: Wanted
     listed: Links
     objects: ObjectVolume
     left: Expected
@@ -68,9 +72,14 @@ class Sheet:
         rule, links = StoppingRule(), view.links
         bound = view.expected(level=rule.level)
         return cls(
-            view, links, wanted.of(links), ObjectVolume(view), view.expected(), rule.bound(bound, len(links)),
-            rule.is_reached(bound, len(links)), verdicts_per_minute(view.operations),
+            view, links, wanted, wanted.of(links), ObjectVolume(view), view.expected(),
+            rule.bound(bound, len(links)), rule.is_reached(bound, len(links)),
+            verdicts_per_minute(view.operations),
         )  # fmt: skip
+
+    def listing(self, wanted: Wanted) -> "Sheet":
+        """Return the same with the links that are wanted now."""
+        return self if wanted == self.wanted else replace(self, wanted=wanted, listed=wanted.of(self.links))
 
 
 class Desk:
@@ -116,7 +125,8 @@ class Desk:
         return self.work.put(work, done=self._on_opened, title="Opening the session")
 
     def _on_opened(self, found: tuple[Session, Sheet]) -> None:
-        self.session, self.sheet = found
+        self.session, sheet = found
+        self.sheet = sheet.listing(self.wanted)
         self.opened.emit()
         self.listed.emit()
         self.work.put(self.session.prepare)
@@ -138,7 +148,7 @@ class Desk:
         """Sort or filter the list in another way."""
         self.wanted = replace(self.wanted, **changes)
         if self.sheet is not None:
-            self.sheet = replace(self.sheet, listed=self.wanted.of(self.sheet.links))
+            self.sheet = self.sheet.listing(self.wanted)
             self.listed.emit()
 
     def ask(self, link: int, *, is_new: bool = True) -> None:
@@ -162,7 +172,8 @@ class Desk:
             is_next = listed.status == status
             if label is not None:
                 is_next &= listed.object == label
-            for link in listed.id[is_next].tolist():
+            # One more than could be left out is enough to find one that waits.
+            for link in listed.id[is_next][: len(waiting) + 1].tolist():
                 if link not in waiting:
                     return int(link)
         return NO_LINK
@@ -246,7 +257,7 @@ class Desk:
             self._warn_of_strong_evidence(link)
         self._in_flight.append(link)
         self.go_on()
-        self._do(partial(act, session, link, how), partial(self._on_refused, link), link)
+        self._do(partial(act, session, link, how), link)
 
     def _warn_of_strong_evidence(self, link: int) -> None:
         links = self.sheet.links
@@ -271,31 +282,28 @@ class Desk:
     def undo(self) -> None:
         """Take back what was done last, and ask about that link again."""
         if self.session is not None:
-            self._do(self.session.undo, partial(self._on_refused, NO_LINK), returns=True)
+            self._do(self.session.undo, returns=True)
 
     def redo(self) -> None:
         """Do again what was taken back last."""
         if self.session is not None:
-            self._do(self.session.redo, partial(self._on_refused, NO_LINK), returns=True)
+            self._do(self.session.redo, returns=True)
 
     def add_link(self, sources: list[int], targets: list[int], link: int | None) -> None:
         """Make a link by hand, in the place of one or of none."""
         if self.session is not None:
-            act = partial(self.session.add_link, sources, targets, link=link)
-            self._do(act, partial(self._on_refused, NO_LINK))
+            self._do(partial(self.session.add_link, sources, targets, link=link))
 
     def add_region(self, z: int, y: int, x: int, mask: Any, done: Callable[[int], object]) -> None:
         """Make a hypothesis of what was painted; ``done`` is told its number."""
         if self.session is not None:
             act = partial(self.session.add_region, z, y, x, mask)
-            self._do(
-                act, partial(self._on_refused, NO_LINK), told=lambda made: done(int(made.payload["region"]))
-            )
+            self._do(act, told=lambda made: done(int(made.payload["region"])))
 
     def add_object(self, masks: Any, done: Callable[[Operation], object]) -> None:
         """Take an object from elsewhere into the session; see `Session.add_object`."""
         if self.session is not None:
-            self._do(partial(self.session.add_object, masks), partial(self._on_refused, NO_LINK), told=done)
+            self._do(partial(self.session.add_object, masks), told=done)
 
     def retrain(self) -> None:
         """Learn from the verdicts so far, in the thread."""
@@ -323,7 +331,6 @@ class Desk:
     def _do(
         self,
         act: Callable[[], Operation],
-        failed: Callable[[BaseException], object],
         link: int = NO_LINK,
         *,
         returns: bool = False,
@@ -351,13 +358,13 @@ class Desk:
             if told is not None:
                 told(operation)
 
-        self.work.put(work, done=done, failed=failed)
+        self.work.put(work, done=done, failed=partial(self._on_refused, link))
 
     def _show(self, sheet: Sheet) -> None:
         """Show another state of the session; what is asked about stays, if it is still there."""
         if self.session is None:
             return
-        self.sheet = replace(sheet, listed=self.wanted.of(sheet.links))
+        self.sheet = sheet.listing(self.wanted)  # somebody may want others by now
         self.listed.emit()
         if self.link != NO_LINK and self._is_listed(self.link):
             before, self.scene = self.scene, self._scene(self.link)

@@ -4,7 +4,7 @@ from functools import partial
 from pathlib import Path
 
 import napari
-from napari.layers import Image
+from napari.layers import Image, Layer
 from napari.utils.notifications import show_warning
 from qtpy.QtCore import Qt, QTimer
 from qtpy.QtWidgets import (
@@ -20,29 +20,27 @@ from qtpy.QtWidgets import (
 )
 
 from napari_em_seg import pipeline
-from napari_em_seg.errors import Cancelled, EmSegError
+from napari_em_seg.errors import EmSegError
 from napari_em_seg.review import KINDS, ORDERS, Status, link_name
 from napari_em_seg.review.links import NO_LINK
 from napari_em_seg.review.scene import Choice, in_words
-from napari_em_seg.widgets.desks import put_away, set_up
 from napari_em_seg.widgets.keys import ACTIONS, KeyMap, key_map
-from napari_em_seg.widgets.layers import to_layer_data
+from napari_em_seg.widgets.layers import add_volume, pixel_at
 from napari_em_seg.widgets.panel import Panel
 from napari_em_seg.widgets.review.begin import Begin
-from napari_em_seg.widgets.review.canvas import Canvas, pixel_at
-from napari_em_seg.widgets.review.desk import Desk
+from napari_em_seg.widgets.review.canvas import OBJECTS, Canvas
+from napari_em_seg.widgets.review.desk import TO_DO, Desk
 from napari_em_seg.widgets.review.hand import Hand
 from napari_em_seg.widgets.review.inspector import Inspector
 from napari_em_seg.widgets.review.mesh import Mesh, Mesh3D, coloured_objects, mesh_of
 from napari_em_seg.widgets.review.numbers import Numbers
 from napari_em_seg.widgets.review.table import LinksModel, LinkTable, order_of
 from napari_em_seg.widgets.shortcuts import KeysDialog, Shortcuts
-from napari_em_seg.widgets.work import Job
 
 __all__ = ["ReviewWidget"]
 
 _STATUSES = {
-    "to do": frozenset({Status.OPEN, Status.SKIPPED}), "all": None, "answered": frozenset(
+    "to do": TO_DO, "all": None, "answered": frozenset(
         {Status.ACCEPTED, Status.REJECTED, Status.CHANGED}), "don't know": frozenset({Status.DO_NOT_KNOW}),
 }  # fmt: skip
 _TITLES = {"confidence": "confidence", "regret": "regret", "p_error": "p(error)", "impact": "impact"}
@@ -66,7 +64,9 @@ class ReviewWidget(Panel):
         self.canvas = Canvas(napari_viewer)
         self.hand = Hand(napari_viewer, self.canvas, self.desk)
         self.mesh = Mesh3D(napari_viewer)
-        self._mesh_job: Job | None = None
+        self._mesh_job = None
+        self._made_from: tuple[str, Image | None] = ("", None)
+        self._followed: Layer | None = None
         self._keys = keys or key_map()
         self._buttons: dict[str, QPushButton] = {}
         self._build()
@@ -77,7 +77,7 @@ class ReviewWidget(Panel):
         self._connect()
         self._on_opened_or_closed()
         self.follow()
-        set_up(napari_viewer, self.desk)
+        self.state.set_up(self.desk)
 
     # Building
 
@@ -251,7 +251,7 @@ class ReviewWidget(Panel):
             show_warning(str(error))
             return
         wanted = self.begin.prediction()
-        self._layer_for = (out, self.begin.image_layer())
+        self._made_from = (out, self.begin.image_layer())
 
         def work(**options) -> pipeline.Assigned:
             return pipeline.reconstruct_to_session(
@@ -285,9 +285,9 @@ class ReviewWidget(Panel):
         """Return the layer that the session is about: that it was made from, one that is open, or a new one."""
         session = self.desk.session
         reference = session.references.get("raw")
-        made = getattr(self, "_layer_for", ("", None))
-        if made[0] and Path(made[0]).absolute() == session.path and made[1] in self._viewer.layers:
-            return made[1]
+        made_at, layer = self._made_from
+        if made_at and Path(made_at).absolute() == session.path and layer in self._viewer.layers:
+            return layer
         for layer in self._viewer.layers:
             if isinstance(layer, Image) and layer.metadata.get("source") == (reference and reference.path):
                 return layer
@@ -296,8 +296,7 @@ class ReviewWidget(Panel):
         except EmSegError as error:
             self.on_failed(error)
             return None
-        data, options, kind = to_layer_data(volume)
-        return self._viewer.add_layer(napari.layers.Layer.create(data, options, kind))
+        return add_volume(self._viewer, volume)
 
     def _on_closed(self) -> None:
         self.mesh.end()
@@ -321,7 +320,7 @@ class ReviewWidget(Panel):
 
     def let_go(self) -> None:
         """Close the session, and follow the viewer no longer."""
-        put_away(self._viewer, self.desk)
+        self.state.put_away(self.desk)
         self.shortcuts.close()
         self._keys.changed.disconnect(self._name_buttons)
         self._viewer.layers.events.removed.disconnect(self._on_layer_removed)
@@ -444,7 +443,7 @@ class ReviewWidget(Panel):
 
     def on_click(self, position: tuple[float, ...]) -> None:
         """List the links of the object there, or pick the region."""
-        layer = self.canvas.layer("objects") or self.canvas.image
+        layer = self.canvas.layer(OBJECTS) or self.canvas.image
         place = None if layer is None else pixel_at(layer, position)
         if place is None:
             return
@@ -464,9 +463,8 @@ class ReviewWidget(Panel):
 
     def _on_active_layer(self, _event: object = None) -> None:
         layer = self._viewer.layers.selection.active
-        followed = getattr(self, "_followed", None)
-        if followed is not None and hasattr(followed.events, "mode"):
-            followed.events.mode.disconnect(self._turn_keys)
+        if self._followed is not None and hasattr(self._followed.events, "mode"):
+            self._followed.events.mode.disconnect(self._turn_keys)
         self._followed = layer
         if layer is not None and hasattr(layer.events, "mode"):
             layer.events.mode.connect(self._turn_keys)
@@ -524,14 +522,8 @@ class ReviewWidget(Panel):
                 if mesh is not None:
                     self.canvas.look_at_all(mesh.vertices.min(axis=0), mesh.vertices.max(axis=0))
 
-        job = Job("")
+        job = self.work.put(lambda: mesh_of(objects, coloured, lambda: job.is_cancelled), done=done)
         self._mesh_job = job
-        self.work.put(lambda: mesh_of(objects, coloured, lambda: job.is_cancelled), done=done,
-                      failed=self._on_mesh_failed)  # fmt: skip
-
-    def _on_mesh_failed(self, error: BaseException) -> None:
-        if not isinstance(error, Cancelled):
-            raise error
 
     def _on_help(self) -> None:
         KeysDialog(self._keys, self).exec()

@@ -6,6 +6,7 @@ import napari
 import numpy as np
 from napari.layers import Labels
 
+from napari_em_seg.review.added import cropped
 from napari_em_seg.review.links import NO_LINK
 from napari_em_seg.review.scene import Choice, Place, place_of
 from napari_em_seg.widgets.layers import placed_like
@@ -138,10 +139,7 @@ class Hand:
         if not mask.any():
             self._desk.said.emit(f"Nothing is painted in slice {z}: go to the slice where you painted")
             return
-        rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
-        y, x = int(rows[0]), int(columns[0])
-        part = mask[y : rows[-1] + 1, x : columns[-1] + 1]
-        self._desk.add_region(z, y, x, part, self._on_region)
+        self._desk.add_region(z, *cropped(mask), self._on_region)
         self.end_paint()
 
     def _on_region(self, number: int) -> None:

@@ -6,7 +6,7 @@ from functools import lru_cache
 import numpy as np
 from numpy.typing import NDArray
 from qtpy.QtCore import QEvent, QSize, Qt, Signal
-from qtpy.QtGui import QIcon, QImage, QPixmap
+from qtpy.QtGui import QIcon, QImage, QPainter, QPixmap
 from qtpy.QtWidgets import QGridLayout, QLabel, QListWidget, QListWidgetItem, QSizePolicy, QVBoxLayout, QWidget
 
 from napari_em_seg.review.scene import Choice, Scene, in_words
@@ -60,7 +60,8 @@ class Inspector(QWidget):
         super().__init__()
         self._scene: Scene | None = None
         self._read: Callable[[int], NDArray[np.generic]] | None = None
-        self._limits, self._n_slices = (0.0, 255.0), 0
+        self._limits_of: Callable[[], tuple[float, float]] | None = None
+        self._n_slices = 0
         self._panes = {offset: _Pane() for offset in (-1, 0, 1, 2)}
         self._titles = {offset: QLabel() for offset in self._panes}
         grid = QGridLayout()
@@ -212,8 +213,6 @@ def _pixmap(image: NDArray[np.uint8]) -> QPixmap:
 
 
 def _beside(left: QImage, right: QImage) -> QPixmap:
-    from qtpy.QtGui import QPainter
-
     found = QPixmap(2 * _ICON + 2, _ICON)
     found.fill(Qt.GlobalColor.transparent)
     painter = QPainter(found)

@@ -1,0 +1,69 @@
+"""What docks of one viewer share, with docks opened as napari's menu opens them."""
+
+import napari
+import numpy as np
+import pytest
+
+from napari_em_seg.errors import DataError
+from napari_em_seg.widgets.state import state_of
+
+PLUGIN = "napari-em-seg"
+
+
+def open_dock(viewer: napari.Viewer, name: str):
+    return viewer.window.add_plugin_dock_widget(PLUGIN, name)[1]
+
+
+def close_dock(viewer: napari.Viewer, dock) -> None:
+    viewer.window.remove_dock_widget(dock)
+    dock.shut_down()
+    dock.work.wait()
+
+
+def test_docks_opened_from_the_menu_share_one_state(viewer) -> None:
+    review, propagate = open_dock(viewer, "Review links"), open_dock(viewer, "Propagate")
+    assert review.state is propagate.state is state_of(viewer)
+    assert propagate.state._desk is review.desk  # napari hands each dock another proxy of the viewer
+    close_dock(viewer, review)
+    assert propagate.state._desk is None
+    close_dock(viewer, propagate)
+
+
+def test_two_viewers_have_two_states(viewer, qtbot) -> None:
+    other = napari.Viewer(show=False)
+    assert state_of(viewer) is not state_of(other)
+    other.close()
+
+
+def test_one_of_a_kind_at_a_time_on_a_layer(viewer) -> None:
+    state, told = state_of(viewer), []
+    state.changed.connect(lambda: told.append(1))
+    state.claim("Prediction", one := viewer.add_image(np.zeros((2, 2)), name="raw"))
+    with pytest.raises(DataError, match="Prediction of raw is under way already"):
+        state.claim("Prediction", one)
+    state.claim("Watershed", one)
+    state.claim("Prediction", viewer.add_image(np.zeros((2, 2)), name="other"))
+    state.release("Prediction", one)
+    state.claim("Prediction", one)
+    assert len(told) == 5
+
+
+def test_what_was_chosen_is_remembered_for_the_next_time(viewer) -> None:
+    dock = open_dock(viewer, "Propagate")
+    assert dock.extent.value() == 10
+    dock.extent.setValue(4)
+    dock.way.setCurrentText("up (to higher slices)")
+    close_dock(viewer, dock)
+    other = napari.Viewer(show=False)
+    again = open_dock(other, "Propagate")
+    assert (again.extent.value(), again.way.currentText()) == (4, "up (to higher slices)")
+    close_dock(other, again)
+    other.close()
+
+
+def test_a_renamed_layer_is_renamed_in_the_docks(viewer) -> None:
+    dock = open_dock(viewer, "Propagate")
+    layer = viewer.add_image(np.zeros((3, 8, 8), np.uint8), name="raw")
+    layer.name = "cortex"
+    assert dock.image.currentText() == "cortex"
+    close_dock(viewer, dock)
