@@ -1,23 +1,27 @@
 """Volumes to napari layers and back: scale, units and type on the way in, voxel size on the way out."""
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
 from napari_em_seg.errors import DataError
 from napari_em_seg.io import to_nm
 from napari_em_seg.pipeline import refuse_not_finite
-from napari_em_seg.volume import AXES, Volume, VoxelSize
+from napari_em_seg.volume import AXES, ArrayLike, Volume, VoxelSize
 
 __all__ = [
     "UNKNOWN_SIZE",
     "LayerData",
+    "Role",
     "add_volume",
+    "affinities_of",
     "fits_memory",
     "go_to_slice",
+    "marked",
     "pixel_at",
     "placed_like",
+    "role_of",
     "shape_of",
     "slice_in_view",
     "to_layer_data",
@@ -29,9 +33,13 @@ __all__ = [
 
 LayerData = tuple[Any, dict[str, Any], str]
 
+Role = Literal["", "boundary", "affinities", "segments", "objects", "propagated"]
+"""What a layer is in the way from the image to objects, whatever its name; nothing for what people opened."""
+
 UNKNOWN_SIZE = " (voxel size unknown)"
 """Ends the name of a layer whose voxel size nobody has said yet."""
 
+_ROLE = "napari-em-seg role"
 _LOAD_LABELS_BELOW = 2**30  # bytes; only labels in memory can be painted
 
 
@@ -114,6 +122,27 @@ def placed_like(layer: Any) -> dict[str, Any]:
     """Return the options that put a layer where another one of the same shape lies."""
     names = ("scale", "translate", "rotate", "shear", "affine", "units", "axis_labels")
     return {name: getattr(layer, name) for name in names}
+
+
+def marked(role: Role, **more: Any) -> dict[str, Any]:
+    """Return the metadata of a layer that has a role; see `role_of`.
+
+    A layer of affinities shows the boundaries that follow from them, and keeps the affinities (3, z, y, x)
+    themselves as ``affinities`` among ``more``.
+    """
+    return {_ROLE: role, **more}
+
+
+def role_of(layer: Any) -> Role:
+    """Return what a layer is in the way from the image to objects."""
+    role: Role = layer.metadata.get(_ROLE, "")
+    return role
+
+
+def affinities_of(layer: Any) -> ArrayLike | None:
+    """Return the affinities (3, z, y, x) behind a layer, if there are some."""
+    found: ArrayLike | None = layer.metadata.get("affinities")
+    return found
 
 
 def add_volume(viewer: Any, volume: Volume, **options: Any) -> Any:
