@@ -3,11 +3,12 @@
 Sequences: the 15 AC4 validation slices, seeds on the middle one (confidences and lost slices: their middle);
 the 4 validation slices of ISBI 2012; the synthetic sample. Seeds are the true sections (of at least 100
 pixels), or those of a watershed of the predicted boundaries. Only objects on the reference slice can be
-followed, so only they count as truth. Beside the models stand two plain rivals: each section of the next
-slice's watershed goes to the object that it overlaps most (its depth, and where membranes are cut off, are
-the best on training slices), and the masks of the reference slice left where they are. IoU is the mean over
-objects that are in the truth or in the result on a slice. --memory follows 100 objects through so many slices
-of 1024×1024 and says what that takes. Figures go into docs/images/.
+followed, so only they count as truth. Beside the model, with outlines that follow membranes and with its own,
+stand two plain rivals: each section of the next slice's watershed goes to the object that it overlaps most
+(its depth, and where membranes are cut off, are the best on training slices), and the masks of the reference
+slice left where they are. Several models are compared by their own outlines on the middle of the slices. IoU is
+the mean over objects that are in the truth or in the result on a slice. --memory follows 100 objects through so
+many slices of 1024×1024 and says what that takes. Figures go into docs/images/.
 """
 
 import argparse
@@ -43,7 +44,7 @@ Labels = NDArray[Any]
 Way = Callable[["Walk", Labels], Labels]
 """From a sequence and seeds on its reference slice to labels."""
 
-_DONE: dict[tuple[str, int, str, str], Propagated] = {}
+_DONE: dict[tuple[str, int, str, bool, str], Propagated] = {}
 
 
 @dataclass(frozen=True, eq=False)
@@ -86,18 +87,24 @@ def sample() -> Walk:
     return Walk("synthetic sample", Volume(made.raw, made.voxel_size_nm, "sample"), made.labels, 7)
 
 
-def followed_by(model: str) -> Way:
+def followed_by(model: str, *, follows_membranes: bool = True) -> Way:
     def way(sequence: Walk, seeds: Labels) -> Labels:
-        return propagated(sequence, seeds, model).labels
+        return propagated(sequence, seeds, model, follows_membranes=follows_membranes).labels
 
     return way
 
 
-def propagated(sequence: Walk, seeds: Labels, model: str) -> Propagated:
+def propagated(sequence: Walk, seeds: Labels, model: str, *, follows_membranes: bool = True) -> Propagated:
     """Follow seeds, or return what came out of it before."""
-    key = sequence.name, sequence.reference, model, sha256(np.ascontiguousarray(seeds)).hexdigest()
+    key = (
+        sequence.name,
+        sequence.reference,
+        model,
+        follows_membranes,
+        sha256(np.ascontiguousarray(seeds)).hexdigest(),
+    )
     if key not in _DONE:
-        wanted = Propagation(sequence.reference, model)
+        wanted = Propagation(sequence.reference, model, follows_membranes=follows_membranes)
         _DONE[key] = collected(propagate(sequence.volume, seeds, wanted), sequence.volume.shape)
     return _DONE[key]
 
@@ -278,7 +285,9 @@ def draw(sequence: Walk, labels: Labels, curves: Mapping[str, Mapping[int, float
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("models", nargs="*", default=["auto"], help="the first one is that of the other tables")
+    parser.add_argument(
+        "models", nargs="*", default=["auto"], help="one: all tables; several: those are compared"
+    )
     parser.add_argument("--memory", type=int, metavar="SLICES", default=0)
     parser.add_argument("--no-figures", action="store_true")
     arguments = parser.parse_args()
@@ -289,20 +298,21 @@ def main() -> None:
     if arguments.memory:
         memory(first, arguments.memory)
         return
+    validation = ac4(slice(22, 37), 7, "AC4, 22-36")
+    if len(arguments.models) > 1:
+        ways = {Path(model).stem: followed_by(model, follows_membranes=False) for model in arguments.models}
+        compared(middle_of(validation), ways, watershed=False)
+        return
     rival = Overlap()
     rival.tune(ac4(slice(0, 15), 7, "tuning"))
     ways = {
-        **{
-            "propagator" if model == "auto" else Path(model).stem: followed_by(model)
-            for model in arguments.models
-        },
+        "propagator": followed_by(first),
+        "its own outlines": followed_by(first, follows_membranes=False),
         f"overlap with the watershed (h = {rival.depth}, cut at {rival.membrane})": rival,
         "masks left alone": left_alone,
     }
-    validation = ac4(slice(22, 37), 7, "AC4, 22-36")
     curves = compared(validation, ways, watershed=True)
-    few = {name: way for name, way in ways.items() if name in [*list(ways)[:1], *list(ways)[-2:]]}
-    others(first, few, curves if not arguments.no_figures else None)
+    others(first, ways, curves if not arguments.no_figures else None)
 
 
 def others(model: str, ways: Mapping[str, Way], curves: Mapping[str, Mapping[int, float]] | None) -> None:

@@ -11,6 +11,7 @@ def test_evidence_is_probability_overlap_and_growth():
     mask, before = torch.zeros(8, 8), torch.zeros(8, 8)
     mask[2:6, 2:6], before[2:6, 4:8] = 0.8, 1
     assert evidence_of(mask, before) == pytest.approx((0.8, 8 / 24, 0))
+    assert evidence_of(mask, before, mask / 2) == pytest.approx((0.4, 8 / 24, 0))
     before[:] = 0
     assert evidence_of(mask, before) == pytest.approx((0.8, 0, np.log(17)))
     assert evidence_of(before, mask) == pytest.approx((0, 0, np.log(17)))

@@ -8,7 +8,7 @@ from napari_em_seg.errors import Cancelled, DataError
 from napari_em_seg.predict.nets.propagator import Memory
 from napari_em_seg.predict.registry import build
 from napari_em_seg.propagate.looking import thinning
-from napari_em_seg.propagate.tracker import Settings, follow
+from napari_em_seg.propagate.tracker import Settings, follow, whole_sections
 from napari_em_seg.volume import Volume
 
 
@@ -213,3 +213,54 @@ def test_pixels_are_thinned_by_whole_factors():
     assert [thinning((30, s, s), 12) for s in (3, 4, 6, 8, 12, 40)] == [4, 3, 2, 2, 1, 1]
     with pytest.raises(DataError, match="voxel size"):
         thinning(None, 12)
+
+
+def spotted(ids):
+    """Give objects a grey value each, and a dark spot inside, which the network takes for none of them."""
+    image = np.zeros(ids.shape, np.uint8)
+    for label, grey in {3: 90, 5: 150, 9: 220}.items():
+        image[ids == label] = grey
+    for z, plane in enumerate(ids):
+        for label in (3, 5, 9):
+            y, x = np.argwhere(plane == label).min(axis=0)
+            image[z, y + 3 : y + 8, x + 4 : x + 8] = 0
+    return Volume(image, (30, 6, 6), "spotted")
+
+
+def test_an_object_has_a_section_whole_or_not_at_all():
+    _, ids = drifting()
+    volume = spotted(ids)
+    seeds = np.where(volume[:] > 0, ids, 0)
+    own = run(Copy(), volume, seeds, 4)
+    assert not (own[6].labels == ids[6]).all()  # the spots are missing
+    whole = run(Copy(), volume, seeds, 4, sections=lambda z: ids[z])
+    assert all((whole[z].labels == ids[z]).all() for z in whole if z != 4)
+
+
+def test_a_section_may_reach_beyond_the_window_that_was_looked_at():
+    volume, ids = drifting(5, (64, 120))
+    far = ids.copy()
+    far[3:, 15:18, 58:96] = 5  # object 5 sends out a branch that the network does not see
+    found = run(Copy(), volume, ids, 1, settings=Settings(margin=8), sections=lambda z: far[z])
+    assert (found[3].labels == far[3]).all()
+    assert (found[4].labels == far[4]).all()
+
+
+def test_without_a_section_pixels_stay_what_they_are():
+    volume, ids = drifting()
+    found = run(Copy(), volume, ids, 4, sections=lambda z: np.zeros_like(ids[z]))
+    assert all((found[z].labels == ids[z]).all() for z in found)
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_sections_go_to_whoever_has_most_of_them(seed):
+    rng = np.random.default_rng(seed)
+    owner = rng.choice([0, 7, 4_000_000_000, 12], (40, 50)).astype(np.uint32)
+    sections = rng.integers(0, 30, (40, 50))
+    found = whole_sections(owner, sections)
+    assert (found[sections == 0] == owner[sections == 0]).all()
+    for name in range(1, 30):
+        names, counts = np.unique(owner[sections == name], return_counts=True)
+        given = np.unique(found[sections == name])
+        assert len(given) == 1
+        assert counts[names == given[0]] == counts.max()

@@ -61,6 +61,17 @@ def test_what_was_chosen_is_remembered_for_the_next_time(viewer) -> None:
     other.close()
 
 
+def test_a_chosen_layer_stays_chosen_when_others_come(viewer) -> None:
+    dock = open_dock(viewer, "Propagate")
+    for name in ("one", "two"):
+        viewer.add_image(np.zeros((3, 8, 8), np.uint8), name=name)
+    dock.image.setCurrentText("two")
+    viewer.add_image(np.zeros((3, 8, 8), np.uint8), name="three")
+    assert dock.image.currentText() == "two"
+    assert dock.image.layer is viewer.layers["two"]
+    close_dock(viewer, dock)
+
+
 def test_a_renamed_layer_is_renamed_in_the_docks(viewer) -> None:
     dock = open_dock(viewer, "Propagate")
     layer = viewer.add_image(np.zeros((3, 8, 8), np.uint8), name="raw")

@@ -43,6 +43,13 @@ def propagate(
     extent: Annotated[
         int | None, typer.Option(metavar="N", help="At most N slices away from the reference slice.")
     ] = None,
+    outlines: Annotated[
+        Literal["membranes", "network"],
+        typer.Option(
+            metavar="membranes|network",
+            help="Where objects end: at predicted membranes, or where the propagator alone says.",
+        ),
+    ] = "membranes",
     confidence: Annotated[
         Path | None, typer.Option(metavar="FILE.csv", help="Where to write how sure each mask is.")
     ] = None,
@@ -54,7 +61,9 @@ def propagate(
 
     Ctrl-C stops it; what was done until then is written.
     """
-    wanted = pipeline.Propagation(reference, model, as_slices(slices), device, direction, extent)
+    wanted = pipeline.Propagation(
+        reference, model, as_slices(slices), device, direction, extent, outlines == "membranes"
+    )
     with progress_bar("Propagating") as progress, stop_on_interrupt() as cancelled:
         found = pipeline.propagate_to_file(
             raw, seeds, out, wanted, confidence=confidence, voxel_size_nm=voxel_size, overwrite=overwrite,

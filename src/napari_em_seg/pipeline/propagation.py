@@ -1,6 +1,7 @@
 """Propagation by name: an image, seeds on a slice and a model in, labels out."""
 
 import csv
+import logging
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -10,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from napari_em_seg import io
-from napari_em_seg.errors import Cancelled, DataError, TargetExistsError
+from napari_em_seg.errors import Cancelled, DataError, SourceNotFoundError, TargetExistsError
 from napari_em_seg.io._atomic import atomic
 from napari_em_seg.pipeline.models import choose_model
 from napari_em_seg.pipeline.prediction import Prediction, predict_boundary
@@ -19,14 +20,19 @@ from napari_em_seg.segment import hmin_watershed
 from napari_em_seg.volume import Progress, Volume, VoxelSize
 
 if TYPE_CHECKING:
-    from napari_em_seg.propagate.tracker import TrackedSlice
+    from napari_em_seg.propagate.tracker import Sections, TrackedSlice
 
 __all__ = ["Propagated", "Propagation", "propagate", "propagate_to_file", "watershed_seeds"]
+
+_log = logging.getLogger(__name__)
 
 Direction = Literal["both", "up", "down"]
 
 DEPTH = 0.3
 """Of the watershed that makes seeds; lower ones make more and smaller sections."""
+
+FINE, MEMBRANE = 0.02, 240
+"""Depth of the watershed whose sections objects are made of; boundaries (of 255) above which there are none."""
 
 
 @dataclass(frozen=True)
@@ -47,6 +53,9 @@ class Propagation:
         "up": only to slices of higher numbers; "down": of lower ones.
     extent
         How many slices to go at most, in each direction.
+    follows_membranes
+        Whether objects end where a boundary model sees membranes: each slice is cut into fine sections, each of
+        which goes to one object, or to none, as a whole.
     """
 
     reference: int
@@ -55,6 +64,7 @@ class Propagation:
     device: str = "auto"
     direction: Direction = "both"
     extent: int | None = None
+    follows_membranes: bool = True
 
     def __post_init__(self) -> None:
         if self.direction not in get_args(Direction) or (self.extent is not None and self.extent < 1):
@@ -120,9 +130,27 @@ def propagate(
     return follow(
         net, volume, seeds, wanted.reference, slices=wanted.within(len(volume)),
         device=choose_device(wanted.device),
+        sections=sections_of(volume, wanted.device) if wanted.follows_membranes else None,
         calibration=calibration if len(calibration) == len(WEIGHTS) else None,
         progress=progress, cancelled=cancelled,
     )  # fmt: skip
+
+
+def sections_of(volume: Volume, device: str = "auto") -> "Sections | None":
+    """Return what makes the fine sections of a slice, so that objects end at membranes."""
+    try:
+        model = choose_model(volume, "boundary").model.name
+    except SourceNotFoundError as error:
+        _log.warning("Objects end where the network says, not at membranes. %s", error)
+        return None
+
+    def sections(z: int) -> NDArray[Any]:
+        prediction = Prediction((model,), slices=slice(z, z + 1), views=1, device=device)
+        boundary = np.asarray(predict_boundary(volume, prediction))
+        found = hmin_watershed(boundary, FINE, mode="2d")[0]
+        return np.where(boundary[0] > MEMBRANE, 0, found)
+
+    return sections
 
 
 def collected(found: "Iterator[TrackedSlice]", shape: tuple[int, int, int]) -> Propagated:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal, cast
 import numpy as np
 
 from napari_em_seg.errors import Cancelled, DataError
+from napari_em_seg.pipeline.propagation import sections_of
 from napari_em_seg.pipeline.training import (
     LabelledPart,
     Provenance,
@@ -157,7 +158,10 @@ def calibration_of(
     device: Any,
     cancelled: Callable[[], bool] = lambda: False,
 ) -> dict[str, float]:
-    """Return the weights that make confidences probabilities, under the names they have on a card."""
+    """Return the weights that make confidences probabilities, under the names they have on a card.
+
+    Objects end at membranes in it, as they do where nobody says otherwise.
+    """
     from napari_em_seg.propagate.calibration import Known, calibrate
     from napari_em_seg.propagate.confidence import WEIGHTS
 
@@ -167,7 +171,10 @@ def calibration_of(
         volume = Volume(part.raw[where], part.raw.voxel_size_nm, part.raw.name)
         known.append(Known(volume, np.asarray(part.labels[where])))
     try:
-        weights = calibrate(cast("Propagator", net), known, device, cancelled=cancelled)
+        weights = calibrate(
+            cast("Propagator", net), known, device,
+            sections=lambda volume: sections_of(volume, str(device)), cancelled=cancelled,
+        )  # fmt: skip
     except Cancelled:
         return {}
     return dict(zip(WEIGHTS, weights, strict=True)) if weights else {}

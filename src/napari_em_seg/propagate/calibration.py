@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from napari_em_seg.predict.nets.propagator import Propagator
 from napari_em_seg.propagate.confidence import Evidence, fit
-from napari_em_seg.propagate.tracker import follow
+from napari_em_seg.propagate.tracker import Sections, follow
 from napari_em_seg.volume import Volume
 
 __all__ = ["Known", "calibrate", "overlaps", "seeds_of"]
@@ -51,13 +51,14 @@ def calibrate(
     parts: Sequence[Known],
     device: torch.device | None = None,
     *,
+    sections: Callable[[Volume], Sections | None] = lambda _: None,
     n_references: int = 2,
     cancelled: Callable[[], bool] = lambda: False,
 ) -> tuple[float, ...] | None:
     """Return the weights of `confidence.probability`, or None where there was nothing to learn from.
 
-    Objects are followed from a few reference slices, evenly spaced; a mask is right if it overlaps the section
-    of its object by more than half.
+    Objects are followed from a few reference slices, evenly spaced, with the sections that are given for a
+    volume; a mask is right if it overlaps the section of its object by more than half.
     """
     evidence: list[Evidence] = []
     is_right: list[bool] = []
@@ -67,7 +68,8 @@ def calibrate(
             seeds = seeds_of(part.truth[z])
             if not seeds.any():
                 continue
-            for one in follow(net, part.volume, seeds, z, device=device, cancelled=cancelled):
+            for one in follow(net, part.volume, seeds, z, sections=sections(part.volume), device=device,
+                              cancelled=cancelled):  # fmt: skip
                 if one.z != z:
                     iou = overlaps(one.labels, part.truth[one.z])
                     evidence.extend(one.evidence.values())

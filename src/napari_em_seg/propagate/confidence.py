@@ -36,11 +36,14 @@ class Evidence(NamedTuple):
     growth: float
 
 
-def evidence_of(mask: Tensor, before: Tensor) -> Evidence:
-    """Compare the probabilities on a slice (y, x) with those on the slice before, in the same window."""
+def evidence_of(mask: Tensor, before: Tensor, predicted: Tensor | None = None) -> Evidence:
+    """Compare the mask on a slice (y, x) with that on the slice before, in the same window.
+
+    ``predicted`` are the network's probabilities, where it did not have the last word on the mask.
+    """
     is_in, was_in = mask > 0.5, before > 0.5
     now, old, both = (int(x.sum()) for x in (is_in, was_in, is_in & was_in))
-    mean = float(mask[is_in].float().mean()) if now else 0.0
+    mean = float((mask if predicted is None else predicted)[is_in].float().mean()) if now else 0.0
     return Evidence(mean, both / max(now + old - both, 1), abs(float(np.log((now + 1) / (old + 1)))))
 
 

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from scipy.sparse import coo_array
 from torch import Tensor
 from torch.nn.functional import interpolate
 
@@ -19,10 +20,14 @@ from napari_em_seg.propagate.sequences import thinned
 from napari_em_seg.propagate.windows import Box, around, groups, moved, union
 from napari_em_seg.volume import Progress, Volume
 
-__all__ = ["Settings", "TrackedSlice", "follow"]
+__all__ = ["Sections", "Settings", "TrackedSlice", "follow", "whole_sections"]
 
 Labels = NDArray[np.uint32]
 
+Sections = Callable[[int], NDArray[Any]]
+"""From a slice to its sections (y, x), finer than objects: an object has a section whole, or not at all."""
+
+_INSIDE, _OUTSIDE = 0.75, 0.25  # the least and most of a mask's probabilities within and without its sections
 _BLANK = 0.15  # deviation of a slice, in those of the volume, below which it shows nothing
 
 
@@ -82,6 +87,7 @@ def follow(
     *,
     slices: slice = slice(None),
     settings: Settings = Settings(),
+    sections: Sections | None = None,
     calibration: Sequence[float] | None = None,
     device: torch.device | None = None,
     progress: Progress = None,
@@ -105,6 +111,9 @@ def follow(
         Where to go at most; the reference slice has to be among them.
     settings
         How.
+    sections
+        Where one section ends and another begins on a slice, for outlines that follow membranes; 0 where it
+        says nothing. By default objects end where the network says.
     calibration
         The weights of `confidence.probability`.
     device
@@ -121,7 +130,7 @@ def follow(
                         "a slice within those to be followed through", "Choose another one")  # fmt: skip
     labels = _checked(seeds, volume.shape[1:], reference)
     looker = Looker(net, volume, device or torch.device("cpu"), cancelled)
-    walker = _Walker(looker, settings, calibration)
+    walker = _Walker(looker, settings, sections, calibration)
     return _reported(walker, labels, reference, (start, stop), progress)
 
 
@@ -184,8 +193,12 @@ class _Found:
 class _Walker:
     """Takes objects from slice to slice: looks, settles who gets which pixel, lets go of what has ended."""
 
-    def __init__(self, looker: Looker, settings: Settings, calibration: Sequence[float] | None) -> None:
+    def __init__(
+        self, looker: Looker, settings: Settings, sections: Sections | None,
+        calibration: Sequence[float] | None,
+    ) -> None:  # fmt: skip
         self._looker, self._settings, self._calibration = looker, settings, calibration
+        self._sections = sections
 
     @torch.inference_mode()
     def begin(self, seeds: Labels, names: list[int], reference: int) -> list[_Object]:
@@ -220,6 +233,8 @@ class _Walker:
             box, logits, parts = self._look(members, view)
             self._claim(members, box, logits, best, owner)
             found.extend(zip(members, parts, strict=True))
+        if self._sections is not None:
+            owner = whole_sections(owner, self._sections(z))
         evidence: dict[int, Evidence] = {}
         confidence = {one.name: self._settled(one, part, owner, evidence) for one, part in found}
         return TrackedSlice(z, owner, confidence, evidence)
@@ -278,19 +293,47 @@ class _Walker:
             names[is_won] = one.name
 
     def _settled(self, one: _Object, found: _Found, owner: Labels, evidence: dict[int, Evidence]) -> float:
-        """Keep the mask for the next slice, without what others won, and return how sure it is."""
-        f, (y, x, _, _) = self._looker.factor, found.box
-        won = owner[f // 2 :: f, f // 2 :: f][y : found.box[2], x : found.box[3]]
-        is_other = np.zeros(found.mask.shape, bool)
-        is_other[: won.shape[0], : won.shape[1]] = (won != one.name) & (won != 0)
-        mask = found.mask * ~torch.from_numpy(is_other).to(found.mask.device)
+        """Keep the mask for the next slice, as others and sections have left it, and return how sure it is."""
+        is_mine, is_other, box = self._shares(one.name, found, owner)
+        predicted = moved(found.mask, found.box, box)
+        mask = predicted * ~is_other
+        if self._sections is not None:
+            mask = torch.where(is_mine, mask.clamp(min=_INSIDE), mask.clamp(max=_OUTSIDE))
         if int((mask > 0.5).sum()) < self._settings.least:
             one.away += 1  # the old mask stays, so that the object can be found again
             one.state = moved_state(found.state, found.box, one.box, self._looker.strides)
             return 0.0
-        evidence[one.name] = evidence_of(mask, found.before)
+        evidence[one.name] = evidence_of(mask, moved(found.before, found.box, box), predicted)
         sure = probability(evidence[one.name], self._calibration)
-        one.seed = moved(one.seed, one.box, found.box)
-        one.box, one.mask, one.state = found.box, mask, found.state
+        one.seed = moved(one.seed, one.box, box)
+        one.state = moved_state(found.state, found.box, box, self._looker.strides)
+        one.box, one.mask = box, mask
         one.away = 0 if sure >= self._settings.doubt else one.away + 1
         return sure
+
+    def _shares(self, name: int, found: _Found, owner: Labels) -> tuple[Tensor, Tensor, Box]:
+        """Return what is an object's, what is others', and the window: sections may reach beyond that found."""
+        f, stride, margin = self._looker.factor, self._looker.strides[0], self._settings.margin
+        thin = owner[f // 2 :: f, f // 2 :: f]
+        shape = (-(-thin.shape[0] // stride) * stride, -(-thin.shape[1] // stride) * stride)
+        y, x, bottom, right = found.box
+        if self._sections is not None:
+            y, x = max(0, y - margin), max(0, x - margin)
+            bottom, right = min(shape[0], bottom + margin), min(shape[1], right + margin)
+        names = np.zeros((bottom - y, right - x), np.uint32)
+        part = thin[y:bottom, x:right]
+        names[: part.shape[0], : part.shape[1]] = part
+        won = torch.from_numpy(names.astype(np.int64)).to(found.mask.device)
+        wide: Box = (y, x, bottom, right)
+        box = found.box if self._sections is None else around(won == name, wide, shape, margin, stride)
+        won = moved(won, wide, box or found.box)
+        return won == name, (won != name) & (won != 0), box or found.box
+
+
+def whole_sections(owner: Labels, sections: NDArray[Any]) -> Labels:
+    """Give each section to the object, or to none, that has most of its pixels; 0 leaves pixels as they are."""
+    names, objects = np.unique(owner, return_inverse=True)
+    pairs = sections.reshape(-1), objects.reshape(-1)
+    table = coo_array((np.ones(owner.size, np.int32), pairs)).tocsr()
+    best = names[np.asarray(table.argmax(axis=1)).reshape(-1)]
+    return np.where(sections > 0, best[sections], owner).astype(np.uint32)

@@ -11,7 +11,7 @@ from qtpy.QtCore import QEvent, Qt, QTimer
 from qtpy.QtWidgets import QHBoxLayout, QLabel, QProgressBar, QPushButton, QWidget
 
 from napari_em_seg.errors import Cancelled, EmSegError
-from napari_em_seg.widgets.state import state_of
+from napari_em_seg.widgets.state import real, state_of
 from napari_em_seg.widgets.work import Job, Work
 
 __all__ = ["Panel"]
@@ -28,7 +28,7 @@ class Panel(QWidget):
 
     def __init__(self, viewer: napari.Viewer) -> None:
         super().__init__()
-        self._viewer = viewer
+        self._viewer = real(viewer)
         self.state = state_of(viewer)
         self.work = Work()
         self.words = QLabel()
@@ -184,6 +184,7 @@ class Panel(QWidget):
         titled = self._titled()
         self.foot.setVisible(bool(titled))
         if titled:
+            self.bar.setValue(max(0, self.bar.value()))  # below 0 it shows no words
             self._show_progress(titled[0], "")
         else:
             self.bar.reset()

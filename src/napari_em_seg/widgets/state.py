@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
     from napari_em_seg.widgets.review.desk import Desk
 
-__all__ = ["ViewerState", "state_of"]
+__all__ = ["ViewerState", "real", "state_of"]
 
 
 class ViewerState:
@@ -93,9 +93,17 @@ class ViewerState:
 
 
 def state_of(viewer: "napari.Viewer") -> ViewerState:
-    """Return what the docks of a viewer share; napari hands each dock another proxy of the viewer."""
-    real = getattr(viewer, "__wrapped__", viewer)
-    return _STATES.setdefault(real, ViewerState())
+    """Return what the docks of a viewer share."""
+    return _STATES.setdefault(real(viewer), ViewerState())
+
+
+def real(viewer: "napari.Viewer") -> "napari.Viewer":
+    """Return the viewer itself: napari hands a dock a proxy, which gives new proxies of layers each time.
+
+    Docks tell layers apart by identity, and share what they know of a viewer.
+    """
+    found: napari.Viewer = getattr(viewer, "__wrapped__", viewer)
+    return found
 
 
 _STATES: "WeakKeyDictionary[napari.Viewer, ViewerState]" = WeakKeyDictionary()

@@ -8,6 +8,7 @@ from napari.utils.notifications import show_info
 from napari_em_seg.io import to_nm
 from napari_em_seg.volume import AXES, VoxelSize, as_voxel_size
 from napari_em_seg.widgets.layers import shape_of, voxel_size_options, without_remark
+from napari_em_seg.widgets.state import real
 
 __all__ = ["VoxelSizeWidget", "layer_voxel_size", "set_layer_voxel_size"]
 
@@ -21,7 +22,7 @@ class VoxelSizeWidget(Container):
     """Voxel size of a layer, and of those that share its shape and its old voxel size."""
 
     def __init__(self, viewer: napari.Viewer) -> None:
-        self._viewer = viewer
+        self._viewer = real(viewer)
         self._layer = ComboBox(
             label="Layer", choices=self._stacks, nullable=False, tooltip="The image or labels to measure"
         )
