@@ -7,6 +7,7 @@ A forest is surer of what it was trained on, so its threshold is that which is b
 on one half of the training slices and applied to the other half. --forest takes one that is there (in which
 case its threshold is tuned on all training slices, which it may have seen).
 The figure goes into docs/images/affinities.svg. Merge errors are shown apart, since they cost a person more.
+With --compare it draws the curves of several networks, all agglomerated by mean, into docs/images/malis.svg.
 """
 
 import argparse
@@ -124,6 +125,11 @@ def learned_route(tuning: Part, validation: Part, given: Path | None, seed: int)
     return Route("+ learned", tuned, lambda: merged(forest_of(tuning, seed))(validation))
 
 
+def _first_three(part: Part) -> Part:
+    """Leave long-range affinities and descriptors out."""
+    return part[0][:3], part[1]
+
+
 def draw(curves: Mapping[str, Curve], path: Path) -> None:
     from matplotlib.figure import Figure
 
@@ -147,6 +153,19 @@ def draw(curves: Mapping[str, Curve], path: Path) -> None:
     figure.savefig(path)
 
 
+def compared(models: list[str], predicted: Callable[[str], Part], path: Path) -> None:
+    """Print and draw the curves of several networks, given as NAME=FILE."""
+    curves: dict[str, Curve] = {}
+    print(f"{'network':24} {'at':>6} adapted Rand  VI split  VI merge")
+    for name, _, file in (model.partition("=") for model in models):
+        curve = curves[name] = merged("mean")(predicted(file or name))
+        best = min(curve, key=lambda t: curve[t].adapted_rand_error)
+        scores = curve[best]
+        print(f"{name:24} {best:6g} {scores.adapted_rand_error:12.4f} {scores.vi_split:9.3f} "
+              f"{scores.vi_merge:9.3f}", flush=True)  # fmt: skip
+    draw(curves, path)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("model", nargs="?", default="affinity", help="name or file; the bundled one, if none")
@@ -156,6 +175,7 @@ def main() -> None:
     parser.add_argument("--cache", type=Path, help="a folder that keeps predictions, to try thresholds sooner")
     parser.add_argument("--forest", type=Path, help="a trained forest; else one is trained")
     parser.add_argument("--seed", type=int, default=0, help="of the forest that is trained")
+    parser.add_argument("--compare", nargs="+", metavar="NAME=FILE", help="networks, instead of all else")
     parser.add_argument("--no-forest", action="store_true", help="leave the learned score out")
     arguments = parser.parse_args()
     path = DATA / "ac4_z63-99.h5"
@@ -173,8 +193,16 @@ def main() -> None:
             np.save(kept, found)
         return found, truth[part]
 
+    if arguments.compare:
+        images = FIGURE.with_name("malis.svg")
+        compared(
+            arguments.compare,
+            lambda file: _first_three(predicted(predict_affinities, file, VALIDATION)),
+            images,
+        )
+        return
     tuning, validation = (predicted(predict_affinities, arguments.model, part) for part in (TUNING, VALIDATION))
-    tuning, validation = ((maps[:3], ids) for maps, ids in (tuning, validation))
+    tuning, validation = _first_three(tuning), _first_three(validation)
     boundaries = [predicted(predict_boundary, arguments.boundary, part) for part in (TUNING, VALIDATION)]
 
     print(f"{resolve(arguments.model).name if arguments.model != 'affinity' else 'bundled model'}, "

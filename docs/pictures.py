@@ -4,6 +4,7 @@ Run it from the root of the checkout: .venv/bin/python scripts/with_display.py .
 """
 
 import os
+import sys
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -17,16 +18,17 @@ import numpy as np
 from napari._qt.dialogs.qt_notification import NapariQtNotification
 from napari.qt import get_qapp
 from PIL import Image
-from qtpy.QtCore import QPoint
+from qtpy.QtCore import QPoint, Qt
 from qtpy.QtGui import QGuiApplication
 from qtpy.QtWidgets import QMenu
 
 from napari_em_seg.io import write_volume
-from napari_em_seg.pipeline import sample_volumes
+from napari_em_seg.pipeline import baseline, predict_affinities, sample_volumes
 from napari_em_seg.volume import Volume
 from napari_em_seg.widgets.demo_chapters import review_chapter
-from napari_em_seg.widgets.layers import add_volume
+from napari_em_seg.widgets.layers import add_volume, marked
 from napari_em_seg.widgets.pictures import save_picture, settle
+from napari_em_seg.widgets.tour import STEPS, Tour
 
 IMAGES = Path(__file__).parent / "images"
 PLUGIN, TITLE = "napari-em-seg", "EM segmentation"
@@ -114,6 +116,24 @@ def review() -> None:
                 shrink(IMAGES / f"{name}.png")
 
 
+def predict(viewer: napari.Viewer) -> None:
+    """Take the dock "Predict" in the middle of a prediction, by a model that fits and one that does not."""
+    raw, _ = sample_volumes((12, 256, 256))
+    add_volume(viewer, raw)
+    _, dock = viewer.window.add_plugin_dock_widget(PLUGIN, "Predict")
+    settle(0.5)
+    viewer.dims.set_current_step(0, 6)
+    viewer.fit_to_view(margin=0.02)
+    dock.options.models.list.item(1).setCheckState(Qt.CheckState.Checked)
+    dock.go.click()
+    while dock.prediction.n_blocks - dock.prediction.n_left < 5:
+        settle(0.1)
+    save(viewer, "predict")
+    dock.cancel_button.click()
+    while dock.work.is_busy:
+        settle(0.1)
+
+
 def propagate(viewer: napari.Viewer) -> None:
     """Take the dock "Propagate" after it has followed every section of a slice of the sample."""
     raw, _ = sample_volumes((12, 256, 256))
@@ -128,6 +148,104 @@ def propagate(viewer: napari.Viewer) -> None:
     viewer.layers["seeds"].visible = False
     viewer.fit_to_view(margin=0.02)
     save(viewer, "propagate")
+
+
+def train(viewer: napari.Viewer) -> None:
+    """Take the dock "Train" while a model is fine-tuned on strokes of two slices of the sample."""
+    raw, truth = sample_volumes((12, 256, 256))
+    add_volume(viewer, raw)
+    _, dock = viewer.window.add_plugin_dock_widget(PLUGIN, "Train")
+    dock.fine_tune.paint.click()
+    painted, labels = dock.fine_tune.painted.layer, np.asarray(truth)
+    for z in (4, 8):
+        for number, (y, x) in enumerate(np.ndindex(5, 5)):
+            row, column = 8 + 50 * y, slice(8 + 50 * x, 44 + 50 * x)
+            if number % 2:  # a stroke through a cell, else one along a membrane
+                part = painted.data[z, row + 16 : row + 21, column]
+                part[labels[z, row + 16 : row + 21, column] > 0] = 2
+            else:
+                part = painted.data[z, row : row + 36, column]
+                part[labels[z, row : row + 36, column] == 0] = 1
+    painted.refresh()
+    viewer.dims.set_current_step(0, 4)
+    viewer.fit_to_view(margin=0.02)
+    with tempfile.TemporaryDirectory() as folder:
+        os.environ["EM_SEG_MODELS"] = folder
+        dock.go.click()
+        while dock.work.is_busy and len(dock.curves.errors) < 4:
+            settle(0.5)
+        save(viewer, "train")
+        dock.pause.click()
+        while dock.work.is_busy:
+            settle(0.1)
+        del os.environ["EM_SEG_MODELS"]
+
+
+def segment(viewer: napari.Viewer) -> None:
+    """Take the dock "Segment" after affinities of the sample were merged up to a threshold."""
+    raw, _ = sample_volumes((12, 256, 256))
+    affinities = np.asarray(predict_affinities(raw)[:3])
+    shown = 255 - affinities[1:].min(0)
+    add_volume(viewer, raw)
+    add_volume(viewer, Volume(shown, raw.voxel_size_nm, "affinities"), visible=False,
+               metadata=marked("affinities", affinities=affinities))  # fmt: skip
+    _, dock = viewer.window.add_plugin_dock_widget(PLUGIN, "Segment")
+    dock.making.method.setCurrentText("z-watershed of affinities")
+    dock.go.click()
+    while dock.work.is_busy:
+        settle(0.1)
+    dock.cutting.threshold.setValue(0.4)
+    dock.cutting.smallest.setValue(200)
+    viewer.fit_to_view(margin=0.02)
+    settle(1.0)
+    save(viewer, "segment")
+
+
+def evaluate(viewer: napari.Viewer) -> None:
+    """Take the dock "Evaluate" at the object that a plain watershed of the sample splits worst."""
+    raw, truth = sample_volumes((12, 256, 256))
+    segments, _ = baseline(raw, truth)
+    add_volume(viewer, raw)
+    for volume, name in ((truth, "truth"), (segments, "segments")):
+        add_volume(viewer, volume, name=name, visible=False)
+    viewer.layers["segments"].metadata.update(marked("segments"))
+    _, dock = viewer.window.add_plugin_dock_widget(PLUGIN, "Evaluate")
+    dock.go.click()
+    while dock.work.is_busy:
+        settle(0.1)
+    dock.results.tabs.setCurrentIndex(1)
+    dock.results.splits.selectRow(0)
+    while dock.work.is_busy:
+        settle(0.1)
+    settle(1.0)
+    save_picture(viewer, IMAGES / "evaluate.png")  # fewer colours would change those of the legend
+
+
+def export(viewer: napari.Viewer) -> None:
+    """Take the dock "Export" with objects of the sample that are to be written."""
+    for volume in sample_volumes((12, 256, 256)):
+        add_volume(viewer, volume)
+    _, dock = viewer.window.add_plugin_dock_widget(PLUGIN, "Export")
+    dock.where.folder.setText("/data/em")
+    dock.where.name.setText("tissue")
+    for name in ("meshes", "skeletons", "report"):
+        dock.what.boxes[name].setChecked(True)
+    dock.objects.which.setCurrentText("larger than")
+    save(viewer, "export")
+
+
+def tutorial(viewer: napari.Viewer) -> None:
+    """Go through the tutorial, and take a picture after each step."""
+    raw, truth = sample_volumes((12, 256, 256), 4)
+    size = raw.voxel_size_nm
+    raw, truth = Volume(raw[:], size, "raw"), Volume(truth[:], size, "truth", kind="labels")
+    with tempfile.TemporaryDirectory() as folder:
+        tour = Tour(viewer, raw, truth, Path(folder))
+        for name, step in STEPS.items():
+            step(tour)
+            if name != "reconstruct":
+                viewer.fit_to_view(margin=0.02)
+            save(viewer, f"tutorial-{name}")
 
 
 def menu(viewer: napari.Viewer) -> None:
@@ -158,13 +276,16 @@ def open_submenu(menu: QMenu, title: str) -> QMenu:
 
 
 def main() -> None:
-    """Take all pictures."""
+    """Take all pictures, or those that are named: docs/pictures.py tutorial propagate."""
     IMAGES.mkdir(exist_ok=True)
     get_qapp()
-    for take in (sample, voxel_size, propagate, menu):
-        with viewer_of("napari") as viewer:
-            take(viewer)
-    review()
+    wanted = sys.argv[1:]
+    for take in (sample, voxel_size, predict, propagate, train, segment, evaluate, export, tutorial, menu):
+        if not wanted or take.__name__ in wanted:
+            with viewer_of("napari") as viewer:
+                take(viewer)
+    if not wanted or "review" in wanted:
+        review()
 
 
 if __name__ == "__main__":

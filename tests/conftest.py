@@ -90,6 +90,30 @@ def put_model(models_folder: Path) -> Callable[..., Path]:
     return put
 
 
+@pytest.fixture
+def put_affinity_model(models_folder: Path) -> Callable[[str], None]:
+    """Put a model for affinities with random weights into the user's folder."""
+
+    def put(name: str) -> None:
+        import torch
+
+        from napari_em_seg.predict.registry import build
+        from napari_em_seg.predict.weights import Card, save_weights
+
+        torch.manual_seed(1)
+        arguments = {"channels": (2, 4), "depths": ((3, 1), (3, 1)),
+                     "offsets": ((-1, 0, 0), (0, -1, 0), (0, 0, -1), (-2, 0, 0))}  # fmt: skip
+        net = build("affinity-unet-small", **arguments)
+        with torch.no_grad():
+            net(torch.randn(2, 1, 5, 64, 64))  # fills the statistics of the batch norms
+            net.head.weight *= 9 / net.head.weight.norm()  # type: ignore[operator]
+        card = Card(name, "affinity-unet-small", None, None, (30.0, 6.0, 6.0), "none", ("nothing",), "CC0",
+                    arguments, normalisation="volume", task="affinity")  # fmt: skip
+        save_weights(models_folder / f"{name}.safetensors", net.eval(), card)
+
+    return put
+
+
 @dataclass(frozen=True)
 class Said:
     """How a command ended, and what it printed."""

@@ -102,6 +102,18 @@ def test_evaluate_counts_a_merge_as_a_merge(tmp_path: Path) -> None:
     assert scores["vi_split"] == 0
 
 
+def test_without_a_truth_evaluate_says_how_plausible_it_is(tmp_path: Path) -> None:
+    labels = np.zeros((4, 20, 20), np.uint32)
+    labels[:, :5], labels[1:3, 8:12, 8:12] = 1, 2
+    write_tiff(tmp_path / "labels.tif", labels)
+    figures = json.loads(run("evaluate", tmp_path / "labels.tif", "--orphan-voxels", 30, "--json").stdout)
+    assert (figures["n_objects"], figures["n_ends"], figures["n_orphans"]) == (2, 2, 1)
+    assert figures["length_median_um"] is None  # nobody knows the voxel size
+    said = run("evaluate", tmp_path / "labels.tif", "--voxel-size", 30, 6, 6).stdout
+    assert "n_orphans                0" in said
+    assert "length_longest_um        0.1723" in said  # the diagonal of the slab at the edge
+
+
 def test_convert_keeps_labels_and_sets_the_voxel_size(tmp_path: Path) -> None:
     labels = np.full((3, 20, 30), 2**63 + 1, np.uint64)
     write_tiff(tmp_path / "ids.tif", labels)

@@ -9,7 +9,9 @@ import pytest
 
 from napari_em_seg import pipeline
 from napari_em_seg.errors import DataError, SourceNotFoundError
+from napari_em_seg.pipeline.models import misfit
 from napari_em_seg.predict.registry import ARCHITECTURES, Figures
+from napari_em_seg.predict.weights import read_card
 from napari_em_seg.volume import Volume
 
 
@@ -135,3 +137,28 @@ def test_a_damaged_file_is_left_out_with_a_warning(put_model, caplog, how) -> No
     assert chosen in listed or how == "unknown arguments"  # which shows only when the network is built
     assert "left out" in caplog.text
     assert "broken.safetensors" in caplog.text
+
+
+# ------------------------------------------------------------------------------------- what speaks against one
+
+
+@pytest.mark.parametrize(
+    ("size", "tissue", "expected"),
+    [
+        ((30, 6, 6), "", ""),
+        ((30, 6, 6), "Mouse cortex", ""),
+        (None, "", "voxel size of the image is unknown; in training it was 30 × 6 × 6 nm"),
+        ((30, 6, 12), "", "Pixels differ 2.0 times"),
+        ((10, 6, 6), "", "Slices differ 3.0 times in thickness"),
+        ((30, 6, 6), "fly brain", "It learned mouse cortex, and this is fly brain"),
+    ],
+)
+def test_other_voxels_and_other_tissue_speak_against_a_model(put_model, size, tissue, expected) -> None:
+    card = read_card(put_model("mine", n_slices=3, voxel_size_nm=(30.0, 6.0, 6.0), tissue="mouse cortex"))
+    said = misfit(card, size, tissue)
+    assert expected in said
+    assert bool(said) == bool(expected)
+
+
+def test_models_of_one_slice_do_not_mind_how_thick_it_is(put_model) -> None:
+    assert misfit(read_card(put_model("mine", voxel_size_nm=(30.0, 6.0, 6.0))), (10.0, 6.0, 6.0)) == ""

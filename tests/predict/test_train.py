@@ -16,8 +16,9 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
-from napari_em_seg.errors import DataError, FormatError
+from napari_em_seg.errors import Cancelled, DataError, FormatError
 from napari_em_seg.predict.train import BEST, CHECKPOINT, Plan, train
+from napari_em_seg.predict.watch import Limit
 
 PLAN = Plan(steps=60, learning_rate=0.05, warm_up=5, validate_every=20, save_every=7)
 
@@ -213,3 +214,61 @@ def test_slow_steps_are_saved_by_the_minute(tmp_path: Path, monkeypatch: pytest.
     plan, seen = Plan(steps=4, validate_every=4, save_every=100), []
     train(a_net(), Line(), plan, tmp_path, on_step=lambda *_: seen.append((tmp_path / CHECKPOINT).exists()))
     assert seen == [False, True, True, True]
+
+
+def test_a_limit_in_time_ends_a_run_and_brings_the_rate_down(tmp_path: Path) -> None:
+    steps: list[int] = []
+    told: list[tuple[int, int]] = []
+    plan = Plan(steps=10**6, learning_rate=0.05, warm_up=5, validate_every=10**6)
+    trained = train(
+        a_net(), Line(delay=0.01), plan, tmp_path, limit=Limit(0.8, validations=4),
+        on_step=lambda step, _: steps.append(step), progress=lambda done, of: told.append((done, of)),
+    )  # fmt: skip
+    assert 1 < steps[-1] < 200
+    assert 2 <= len(trained.curves) <= 5
+    assert trained.curves[-1]["step"] == steps[-1]
+    assert plan.rate(100, 0.5) == pytest.approx(0.025, rel=0.01)
+    assert plan.rate(100, 1.0) == pytest.approx(0, abs=1e-6)
+    assert told[-1][0] <= told[-1][1]
+
+
+def test_the_time_of_both_halves_counts(tmp_path: Path) -> None:
+    plan = Plan(steps=10**6, validate_every=10**6)
+    steps: list[int] = []
+    options = {"limit": Limit(0.6), "on_step": lambda step, _: steps.append(step)}
+    train(a_net(), Line(delay=0.01), plan, tmp_path, cancelled=lambda: len(steps) >= 10, **options)
+    began = time.monotonic()
+    train(a_net(), Line(delay=0.01), plan, tmp_path, **options)
+    assert time.monotonic() - began < 0.55
+
+
+def test_whoever_has_enough_ends_it_and_the_best_is_kept(tmp_path: Path) -> None:
+    steps: list[int] = []
+    trained = train(a_net(), Line(), PLAN, tmp_path, on_step=lambda step, _: steps.append(step),
+                    is_enough=lambda: len(steps) >= 25)  # fmt: skip
+    assert [row["step"] for row in trained.curves] == [20, 25]
+    # also where nothing was learned since a run was paused
+    trained = train(a_net(), Line(), PLAN, tmp_path / "none", is_enough=lambda: True)
+    assert [row["step"] for row in trained.curves] == [0]
+    assert trained.best
+
+
+def test_a_network_that_validates_best_before_the_first_step_stays_as_it_was(tmp_path: Path) -> None:
+    net, before = a_net(), weights(a_net())
+    trained = train(net, Line(scores=[0.1, 0.5, 0.5, 0.5]), PLAN, tmp_path, validates_first=True)
+    assert trained.best_step == 0
+    assert all(np.array_equal(a, b) for a, b in zip(weights(net), before, strict=True))
+
+
+def test_a_validation_that_was_cancelled_is_made_up_for(tmp_path: Path) -> None:
+    class Impatient(Line):
+        def validate(self, net: nn.Module) -> dict[str, float]:
+            raise Cancelled("no time")
+
+    train(a_net(), Impatient(), PLAN, tmp_path)
+    net, whole = a_net(), a_net()
+    trained = train(net, Line(), PLAN, tmp_path)
+    expected = train(whole, Line(), PLAN, tmp_path / "whole")
+    assert [row["step"] for row in trained.curves] == [20, 40, 60]
+    assert trained.best == expected.best
+    assert same(net, whole)

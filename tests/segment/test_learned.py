@@ -232,3 +232,15 @@ def test_what_is_wrong_is_said(forest: Forest) -> None:
             train_forest(examples, **options)  # type: ignore[arg-type]
     with pytest.raises(DataError, match="rows of"):
         forest.probability(np.zeros((3, 2), np.float32))
+
+
+def test_higher_affinities_never_speak_against_one_object(forest: Forest) -> None:
+    rng = np.random.default_rng(0)
+    rows = features(tissue(5)[2])
+    levels = [
+        FEATURES.index(f"{name}_all") for name in ("mean", "min", "max", "q10", "q25", "q50", "q75", "q90")
+    ]
+    higher = rows.copy()
+    higher[:, levels] += rng.random((len(rows), len(levels)), np.float32) * 0.3
+    assert (forest.probability(higher) >= forest.probability(rows) - 1e-12).all()
+    assert (forest.probability(higher) > forest.probability(rows)).any()

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from napari_em_seg.errors import DataError, FormatError, SourceNotFoundError, TargetExistsError
-from napari_em_seg.segment.merge_tree import MergeTree
+from napari_em_seg.segment.merge_tree import MergeTree, look_up
 
 
 def random_tree(seed: int, n: int = 40, n_merges: int = 30) -> MergeTree:
@@ -191,3 +191,11 @@ def test_what_is_wrong_is_said() -> None:
     huge = MergeTree(np.array([1 << 31], np.uint32), tree.a[:0], tree.b[:0], tree.score[:0])
     with pytest.raises(DataError, match="largest label"):
         huge.cut(0.5)
+
+
+@pytest.mark.parametrize("n", [1000, (1 << 21) + 7])
+def test_tables_are_looked_up_in_one_thread_or_in_several(n: int) -> None:
+    labels = np.random.default_rng(0).integers(0, 60, (1, 1, n)).astype(np.uint32)
+    table = np.random.default_rng(1).permutation(50).astype(np.uint32)
+    expected = np.where(labels < 50, table[np.minimum(labels, 49)], labels)  # labels beyond the table stay
+    assert (look_up(labels, table) == expected).all()

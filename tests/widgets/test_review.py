@@ -12,6 +12,7 @@ from qtpy.QtWidgets import QApplication, QPushButton, QShortcut
 from scipy.ndimage import gaussian_filter
 
 from napari_em_seg import pipeline
+from napari_em_seg.errors import Cancelled
 from napari_em_seg.io import open_volume, write_volume
 from napari_em_seg.pipeline import PredictedMaps
 from napari_em_seg.pipeline.robot import Robot
@@ -20,6 +21,7 @@ from napari_em_seg.review import Session, Status
 from napari_em_seg.review.links import NO_LINK
 from napari_em_seg.volume import Volume
 from napari_em_seg.widgets.keys import ACTIONS, KeyMap
+from napari_em_seg.widgets.layers import marked
 from napari_em_seg.widgets.review.canvas import ALTERNATIVES, OBJECTS, SOURCES, TARGETS
 from napari_em_seg.widgets.review.dock import ReviewWidget
 from napari_em_seg.widgets.review.hand import PAINTED
@@ -503,6 +505,29 @@ def test_reconstruct_from_a_layer_and_boundaries(dock, viewer, tmp_path, qtbot, 
     qtbot.mouseClick(dock.close_button, Qt.MouseButton.LeftButton)
     settle(dock, qtbot)
     assert not dock.begin.isHidden()
+
+
+def test_predicted_affinities_are_used_whole_and_are_no_image(
+    dock, viewer, tmp_path, qtbot, tissue, monkeypatch
+):
+    raw = open_volume(str(tissue[0] / "raw.zarr"))
+    viewer.add_image(raw, name="raw", scale=SIZE, units=("nm",) * 3, metadata={"source": raw.source})
+    affinities = np.full((3, *raw.shape), 200, np.uint8)
+    viewer.add_image(np.zeros(raw.shape, np.uint8), name="affinities", scale=SIZE, units=("nm",) * 3,
+                     metadata=marked("affinities", affinities=affinities))  # fmt: skip
+    assert [dock.begin.image.itemText(i) for i in range(dock.begin.image.count())] == ["raw"]
+    dock.begin.boundary.setCurrentIndex(dock.begin.boundary.findText("affinities"))
+    dock.begin.place.setText(str(tmp_path / "a.emseg"))
+    given = []
+
+    def caught(_image, _out, *, maps, **_):
+        given.append(maps)
+        raise Cancelled("enough")
+
+    monkeypatch.setattr(pipeline, "reconstruct_to_session", caught)
+    qtbot.mouseClick(dock.begin.go, Qt.MouseButton.LeftButton)
+    settle(dock, qtbot)
+    assert given[0].maps is affinities
 
 
 def test_an_image_in_memory_is_predicted_and_kept_beside_the_session(dock, viewer, tmp_path, qtbot, tissue):

@@ -61,16 +61,21 @@ def table(
 
 
 def to_graph(
-    hypotheses: Hypotheses, assignments: Assignments, chosen: Mask, columns: Columns | None = None
+    hypotheses: Hypotheses,
+    assignments: Assignments,
+    chosen: Mask,
+    columns: Columns | None = None,
+    numbers: NDArray[np.int32] | None = None,
 ) -> dict[str, Any]:
     """Return the solution as nodes and links in terms of JSON, in the layout that networkx calls node-link.
 
     A node is a used hypothesis: ``id``, ``z``, ``y``, ``x`` (its centre), ``area``, ``object``, and whether an
     object ``begins`` or ``ends`` there. A link leads from a hypothesis (``source``) to one of the next slice
-    (``target``): ``assignment``, ``kind``, ``object``, and the columns, as for `table`.
+    (``target``): ``assignment``, ``kind``, ``object``, and the columns, as for `table`. ``numbers`` has the
+    object of each hypothesis, where more than links makes them one.
     """
     check_chosen(assignments, chosen)
-    numbers = objects(hypotheses, assignments, chosen)
+    numbers = objects(hypotheses, assignments, chosen) if numbers is None else numbers
     more = _of_chosen(assignments, chosen, columns)
     begins, ends = (np.zeros(len(hypotheses), np.bool_) for _ in range(2))
     begins[assignments.targets[chosen & (assignments.kind == APPEARANCE), 0]] = True

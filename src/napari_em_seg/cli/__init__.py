@@ -4,13 +4,14 @@ import json
 import logging
 import sys
 from dataclasses import asdict
+from math import isnan
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from napari_em_seg import __version__, io, pipeline
-from napari_em_seg.cli import propagating, reconstruct, session, train
+from napari_em_seg.cli import exporting, propagating, reconstruct, session, train
 from napari_em_seg.cli.common import Json, Overwrite, VolumePath, VoxelSizeOption, progress_bar
 from napari_em_seg.errors import EmSegError
 from napari_em_seg.pipeline import VolumeInfo
@@ -152,7 +153,8 @@ app.command()(session.pin)
 app.command()(session.undo)
 app.command()(session.redo)
 app.command()(session.history)
-app.command()(session.export)
+app.command()(exporting.export)
+app.command()(exporting.run)
 app.add_typer(train.app, name="train")
 
 
@@ -160,18 +162,32 @@ app.add_typer(train.app, name="train")
 def evaluate(
     segmentation: Annotated[str, typer.Argument(metavar="SEGMENTATION", help="Labels to measure.")],
     truth: Annotated[
-        str,
-        typer.Argument(metavar="TRUTH[,A:B]", help="True labels, or slices A:B of them; 0 is not judged."),
-    ],
+        str | None,
+        typer.Argument(
+            metavar="TRUTH[,A:B]",
+            help="True labels, or slices A:B of them; 0 is not judged. Without them, how plausible it is.",
+        ),
+    ] = None,
+    orphan_voxels: Annotated[
+        int,
+        typer.Option(metavar="N", min=1, help="Without a truth: voxels of an orphan, which touches no border."),
+    ] = 1000,
+    voxel_size: VoxelSizeOption = None,
     as_json: Json = False,
 ) -> None:
-    """Measure a segmentation against the truth."""
-    with progress_bar("Comparing") as progress:
-        scores = pipeline.compare(segmentation, truth, progress=progress)
+    """Measure a segmentation against the truth; without one, say how plausible it is."""
+    with progress_bar("Comparing" if truth else "Reading") as progress:
+        found = (
+            pipeline.compare(segmentation, truth, progress=progress)
+            if truth
+            else pipeline.judge_file(
+                segmentation, voxel_size_nm=voxel_size, orphan_voxels=orphan_voxels, progress=progress
+            ).figures()
+        ).to_dict()
     if as_json:
-        typer.echo(json.dumps(asdict(scores), indent=1))
+        typer.echo(json.dumps({n: None if isnan(v) else v for n, v in found.items()}, indent=1))
         return
-    for name, value in asdict(scores).items():
+    for name, value in found.items():
         typer.echo(f"{name:24} {value:,}" if isinstance(value, int) else f"{name:24} {value:.4f}")
 
 

@@ -138,7 +138,7 @@ def models(
 def _forest_json(forest: pipeline.ForestInfo) -> dict[str, object]:
     card = forest.card
     return {
-        "path": str(forest.path), "origin": "bundled", "name": card.get("name", forest.path.stem),
+        "path": str(forest.path), "origin": forest.origin, "name": card.get("name", forest.path.stem),
         "task": forest.task,
         "voxel_size_nm": card.get("voxel_size_nm", card.get("voxel_size")), "data": card.get("data"),
         "licence": card.get("licence"), "command": card.get("command"), "seed": card.get("seed"),

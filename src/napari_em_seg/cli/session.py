@@ -1,7 +1,6 @@
-"""napari-em-seg assign, links, pin, undo, redo, history, export: reconstructions and their review."""
+"""napari-em-seg assign, links, pin, undo, redo, history: reconstructions and their review."""
 
 import json
-from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import typer
@@ -9,9 +8,9 @@ import typer
 from napari_em_seg import pipeline
 from napari_em_seg.cli.common import Json, Overwrite, as_slices, progress_bar, stop_on_interrupt
 from napari_em_seg.errors import DataError
-from napari_em_seg.review import KINDS, Operation, Session, describe, parse_link, write_history, write_links
+from napari_em_seg.review import KINDS, Operation, Session, describe, parse_link
 
-__all__ = ["assign", "export", "history", "links", "pin", "redo", "undo"]
+__all__ = ["assign", "history", "links", "pin", "redo", "undo"]
 
 SessionPath = Annotated[str, typer.Argument(metavar="SESSION", help="A folder NAME.emseg that assign made.")]
 User = Annotated[str | None, typer.Option(metavar="NAME", help="Who says so; else your name on this computer.")]
@@ -158,41 +157,6 @@ def history(session: SessionPath, as_json: Json = False) -> None:
             str(row[key]) for key in ("kind", "link", "choice", "text", "target") if row[key] is not None
         )
         typer.echo(f"{row['id']:>5}  {row['time'][:19]}  {row['user']:12} {what}")
-
-
-def export(
-    session: SessionPath,
-    labels: Annotated[
-        str | None, typer.Option(metavar="OUT", help="Objects as labels, in any format that can be written.")
-    ] = None,
-    table: Annotated[str | None, typer.Option("--links", metavar="OUT.csv", help="Links as CSV.")] = None,
-    graph: Annotated[
-        str | None, typer.Option(metavar="OUT.graphml|OUT.json", help="Sections and their links as a graph.")
-    ] = None,
-    log: Annotated[
-        str | None, typer.Option("--history", metavar="OUT.jsonl|OUT.csv", help="All that was done.")
-    ] = None,
-    fill: Annotated[
-        float, typer.Option(metavar="PIXELS", help="How far objects grow into what is between them.")
-    ] = 30.0,
-    overwrite: Overwrite = False,
-) -> None:
-    """Write what a session has come to."""
-    if not (labels or table or graph or log):
-        raise DataError("Nothing is to be written", "at least one of --labels, --links, --graph, --history",
-                        "Say what and where to")  # fmt: skip
-    with Session(session, mode="read") as opened, progress_bar("Writing") as progress:
-        if labels:
-            pipeline.export_labels(opened, labels, fill=fill, overwrite=overwrite, progress=progress)
-        if table:
-            write_links(opened.links().sorted_by("confidence"), Path(table), overwrite=overwrite)
-        if graph:
-            pipeline.export_graph(opened, Path(graph), overwrite=overwrite)
-        if log:
-            write_history(opened.operations, Path(log), overwrite=overwrite)
-    for name in (labels, table, graph, log):
-        if name:
-            typer.echo(f"Wrote {name}")
 
 
 def _said(operation: Operation) -> str:

@@ -12,7 +12,9 @@ from napari_em_seg.pipeline.agglomeration import (
 from napari_em_seg.pipeline.assignment import AssignRecipe, Proposals, propose
 from napari_em_seg.pipeline.assignment_training import TruthPart, train_assignment
 from napari_em_seg.pipeline.blocks import Blocks
+from napari_em_seg.pipeline.evaluation import Course, Evaluation, evaluate_labels, judge_file, judge_labels
 from napari_em_seg.pipeline.evidence import PredictedMaps, open_maps
+from napari_em_seg.pipeline.exports import Export, Exported, export_session, export_volume
 from napari_em_seg.pipeline.models import (
     Choice,
     ForestInfo,
@@ -46,6 +48,7 @@ from napari_em_seg.pipeline.reconstruction import (
     open_session,
     reconstruct,
     reconstruct_to_session,
+    session_labels,
 )
 from napari_em_seg.pipeline.retraining import retrain_session
 from napari_em_seg.pipeline.segmentation import Segmentation, segment_to_file
@@ -75,6 +78,10 @@ __all__ = [
     "Blocks",
     "BoundaryRecipe",
     "Choice",
+    "Course",
+    "Evaluation",
+    "Export",
+    "Exported",
     "ForestInfo",
     "LabelledPart",
     "Limits",
@@ -97,9 +104,14 @@ __all__ = [
     "compare",
     "convert",
     "describe",
+    "evaluate_labels",
     "export_graph",
     "export_labels",
+    "export_session",
+    "export_volume",
     "forests",
+    "judge_file",
+    "judge_labels",
     "misaligned_slices",
     "model_names",
     "models",
@@ -119,6 +131,7 @@ __all__ = [
     "sample_volumes",
     "segment_affinities_to_file",
     "segment_to_file",
+    "session_labels",
     "train_affinity",
     "train_agglomeration",
     "train_assignment",

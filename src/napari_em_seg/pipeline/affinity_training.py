@@ -21,6 +21,7 @@ from napari_em_seg.pipeline.training import (
     run_training,
 )
 from napari_em_seg.predict.affinities import NEAREST, Offset
+from napari_em_seg.predict.watch import UNWATCHED, Watch
 from napari_em_seg.predict.weights import Card
 from napari_em_seg.volume import Progress
 
@@ -88,6 +89,7 @@ def train_affinity(
     progress: Progress = None,
     on_validation: Callable[[Mapping[str, float]], object] | None = None,
     cancelled: Callable[[], bool] = lambda: False,
+    watch: Watch = UNWATCHED,
 ) -> Card | None:
     """Train an affinity network and write its weights; see `training.train_boundary`.
 
@@ -108,10 +110,13 @@ def train_affinity(
     sampler = BlockSampler(
         volumes, recipe.shape, recipe.batch, recipe.offsets, voxel_size if recipe.descriptors else None
     )
-    task = AffinityTask(sampler, recipe.loss, validations, _measure, device=device)
+    task = AffinityTask(
+        sampler, recipe.loss, validations, _measure, device=device, on_picture=watch.on_picture,
+        cancelled=cancelled,
+    )  # fmt: skip
     return run_training(
         out, net, task, recipe, card, _fingerprint(recipe, volumes, validations), device=device,
-        overwrite=overwrite, progress=progress, on_validation=on_validation, cancelled=cancelled,
+        overwrite=overwrite, progress=progress, on_validation=on_validation, cancelled=cancelled, watch=watch,
     )  # fmt: skip
 
 

@@ -1,6 +1,6 @@
 """From affinities to objects: supervoxels, a tree of merges, a threshold; and the forest that learns."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -9,11 +9,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from napari_em_seg import io
-from napari_em_seg.errors import DataError, TargetExistsError
+from napari_em_seg.errors import Cancelled, DataError, TargetExistsError
 from napari_em_seg.metrics import Scores, contingency, evaluate
 from napari_em_seg.pipeline.affinity_maps import open_affinities
 from napari_em_seg.pipeline.blocks import Blocks, Cancelling, Segments, supervoxel_file
+from napari_em_seg.pipeline.own_forests import own_forests
 from napari_em_seg.pipeline.volumes import open_labels
+from napari_em_seg.pipeline.workers import prepare_on_workers
 from napari_em_seg.segment import agglomerate, region_graph, zwatershed
 from napari_em_seg.segment.blocks import Writable, segment_in_blocks
 from napari_em_seg.segment.forests import bundled_forest, check_voxel_size
@@ -23,7 +25,8 @@ from napari_em_seg.segment.zwatershed import link_by_size, max_affinity_graph, r
 from napari_em_seg.volume import ArrayLike, Progress, Volume, VoxelSize
 
 __all__ = [
-    "THRESHOLDS", "AffinityPart", "Agglomerated", "Fragments", "agglomerated", "scores_of_tree",
+    "THRESHOLDS", "AffinityPart", "Agglomerated", "ForestGain", "Fragments", "agglomerated", "forest_gain",
+    "scores_of_tree",
     "segment_affinities_to_file", "train_agglomeration",
 ]  # fmt: skip
 
@@ -142,6 +145,8 @@ def segment_affinities_to_file(
             )
         )
     folder = blocks.folder_for(source)
+    if blocks.scheduler is not None:
+        prepare_on_workers(source, blocks, fragments, progress, cancelled)
     with supervoxel_file(folder, affinities.shape[1:]) as file:
         return conclude(
             *segment_in_blocks(
@@ -172,17 +177,20 @@ def train_agglomeration(
     card: Mapping[str, Any] | None = None,
     overwrite: bool = False,
     progress: Progress = None,
+    cancelled: Callable[[], bool] = lambda: False,
 ) -> Forest:
-    """Train the forest that scores merges, and write it."""
+    """Train the forest that scores merges, and write it; cancelling, which is asked, raises `Cancelled`."""
     if out.exists() and not overwrite:
         raise TargetExistsError(f"{out} exists", "a new file", "Choose another name, or say --overwrite")
     examples = []
     for part in parts:
+        if cancelled():
+            raise Cancelled("The training was cancelled")
         labels = fragments.of(part.affinities)
         graph = region_graph(labels, part.affinities, voxel_size=part.voxel_size_nm or (1.0, 1.0, 1.0))
         examples.append((graph, truth_of_leaves(graph, labels, part.truth)))
     forest = train_forest(
-        examples, seed=seed, rounds=rounds, weights=weights, progress=progress,
+        examples, seed=seed, rounds=rounds, weights=weights, progress=progress, cancelled=cancelled,
         card={**(card or {}), "fragments": asdict(fragments)},
     )  # fmt: skip
     forest.save(out, overwrite=overwrite)
@@ -195,7 +203,25 @@ def _score(
     if name != "learned":
         return name
     if forest is None:
-        return bundled_forest(voxel_size)
+        return bundled_forest(voxel_size, own_forests("agglomeration"))
     found = Forest.load(forest)
     check_voxel_size(found, voxel_size or (1.0, 1.0, 1.0))
     return found
+
+
+@dataclass(frozen=True)
+class ForestGain:
+    """The segmentation error (adapted Rand, at the best threshold) of the mean affinity, and of a forest."""
+
+    mean: float
+    forest: float
+
+
+def forest_gain(forest: Forest, part: AffinityPart, fragments: Fragments = Fragments()) -> ForestGain:
+    """Say what a forest gains on slices that it has not seen."""
+
+    def error(score: Literal["mean"] | Forest) -> float:
+        found = agglomerated(part.affinities, score, fragments, voxel_size_nm=part.voxel_size_nm)
+        return min(scores.adapted_rand_error for scores in scores_of_tree(*found, part.truth).values())
+
+    return ForestGain(error("mean"), error(forest))

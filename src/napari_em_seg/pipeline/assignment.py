@@ -20,6 +20,7 @@ from napari_em_seg.assign.sections import LEVELS, section_hypotheses
 from napari_em_seg.errors import Cancelled, DataError
 from napari_em_seg.pipeline.agglomeration import Fragments
 from napari_em_seg.pipeline.evidence import PredictedMaps
+from napari_em_seg.pipeline.own_forests import own_forests
 from napari_em_seg.segment import agglomerate, region_graph
 from napari_em_seg.segment.merge_tree import MergeTree
 from napari_em_seg.volume import ArrayLike, Progress, VoxelSize
@@ -44,8 +45,8 @@ class AssignRecipe:
     source
         Of the hypotheses; "auto": sections where there are affinities, else level sets.
     model
-        A file of `train assignment`; "auto" chooses one that comes along by source and voxel size, "none" is
-        the plain rule that learned nothing.
+        A file of `train assignment`, or the name of one that comes along; "auto" chooses one of these by source
+        and voxel size, "none" is the plain rule that learned nothing.
     limits
         What is near enough to be linked.
     fragments
@@ -157,7 +158,7 @@ def load_model(
     if recipe.model == "none":
         return None
     if recipe.model != "auto":
-        return AssignmentModel.load(Path(recipe.model))
+        return model_named(recipe.model) or AssignmentModel.load(Path(recipe.model))
     source = recipe.source_for(maps)
     known = [model for model in bundled_models() if model.card.get("source") == source]
     if not known:
@@ -176,8 +177,8 @@ def model_named(name: str) -> AssignmentModel | None:
 
 
 def bundled_models() -> list[AssignmentModel]:
-    """Return the models that come along, by name."""
-    return [AssignmentModel.load(path) for path in bundled_files()]
+    """Return one's own models, then those that come along, by name."""
+    return [AssignmentModel.load(path) for path in (*own_forests("assignment"), *bundled_files())]
 
 
 def probabilities(proposals: Proposals, model: AssignmentModel | None) -> NDArray[np.float64]:

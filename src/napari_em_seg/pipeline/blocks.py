@@ -34,11 +34,15 @@ class Blocks:
         How many more are read on each side; None: a quarter of the shape.
     folder
         Where blocks are kept, so that a run that was stopped can go on; None: beside the affinities.
+    scheduler
+        Address of a dask.distributed scheduler, whose workers find the supervoxels; they have to see the same
+        files. None: this process does.
     """
 
     shape: tuple[int, int, int]
     overlap: tuple[int, int, int] | None = None
     folder: Path | None = None
+    scheduler: str | None = None
 
     @property
     def margin(self) -> tuple[int, int, int]:

@@ -9,6 +9,7 @@ from napari_em_seg.assign.hypotheses import Hypotheses
 from napari_em_seg.assign.result import label_volume
 from napari_em_seg.errors import Cancelled, EmSegError
 from napari_em_seg.pipeline.evidence import PredictedMaps
+from napari_em_seg.pipeline.own_forests import own_forests
 from napari_em_seg.review import Merges, Reconstruction, State, objects_of
 from napari_em_seg.segment import agglomerate, region_graph
 from napari_em_seg.segment.agglomerate import Score
@@ -68,7 +69,7 @@ def _score(maps: PredictedMaps, voxel_size_nm: VoxelSize | None) -> Score:
     if not maps.is_affinity:
         return "mean"
     try:
-        return bundled_forest(voxel_size_nm)
+        return bundled_forest(voxel_size_nm, own_forests("agglomeration"))
     except EmSegError:
         return "mean"
 

@@ -2,21 +2,22 @@
 
 import logging
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from napari_em_seg.assign.model import AssignmentModel, bundled_files
 from napari_em_seg.errors import DataError, EmSegError, SourceNotFoundError
+from napari_em_seg.pipeline.own_forests import FOREST_SUFFIX, own_forests
 from napari_em_seg.predict.registry import ARCHITECTURES, Architecture, Figures
 from napari_em_seg.predict.registry import describe as describe_architecture
-from napari_em_seg.predict.weights import ModelFile, find_models
+from napari_em_seg.predict.weights import Card, ModelFile, find_models
 from napari_em_seg.segment.forests import bundled_folder
 from napari_em_seg.segment.learned import Forest
 from napari_em_seg.volume import Volume, VoxelSize
 
-__all__ = ["Choice", "ForestInfo", "ModelInfo", "architectures", "choose_model", "forests", "models"]
+__all__ = ["Choice", "ForestInfo", "ModelInfo", "architectures", "choose_model", "forests", "misfit", "models"]
 
 _log = logging.getLogger(__name__)
 _FAR = 1.4  # voxels that much larger or smaller than those in training are worth a warning
@@ -61,20 +62,33 @@ def models() -> list[ModelInfo]:
 
 @dataclass(frozen=True)
 class ForestInfo:
-    """A trained forest that comes along: for ``agglomeration`` or ``assignment``, and its card."""
+    """A trained forest: for ``agglomeration`` or ``assignment``, its card, and whose it is."""
 
     path: Path
     task: str
     card: Mapping[str, Any]
+    origin: Literal["bundled", "user"] = "bundled"
 
 
 def forests() -> list[ForestInfo]:
-    """List the forests that come with the package."""
-    found = [
-        ForestInfo(path, "agglomeration", Forest.load(path).card)
-        for path in sorted(bundled_folder().glob("*.npz"))
+    """List the user's own forests for each task, then those that come with the package."""
+    bundled = sorted(bundled_folder().glob(f"*{FOREST_SUFFIX}"))
+    return [
+        *_listed("agglomeration", Forest.load, own_forests("agglomeration"), bundled),
+        *_listed("assignment", AssignmentModel.load, own_forests("assignment"), bundled_files()),
     ]
-    return found + [ForestInfo(path, "assignment", AssignmentModel.load(path).card) for path in bundled_files()]
+
+
+def _listed(
+    task: str,
+    load: Callable[[Path], Forest | AssignmentModel],
+    own: Sequence[Path],
+    bundled: Sequence[Path],
+) -> list[ForestInfo]:
+    return [
+        *(ForestInfo(path, task, load(path).card, "user") for path in own),
+        *(ForestInfo(path, task, load(path).card, "bundled") for path in bundled),
+    ]
 
 
 def model_names(task: str) -> list[str]:
@@ -111,20 +125,38 @@ def choose_model(volume: Volume, task: str = "boundary") -> Choice:
         f"trained on {best.card.tissue} at {_text(best.card.voxel_size_nm)}, the nearest of "
         f"{len(found)} {task} models to the volume's {_text(size)}; licence of its data: {best.card.licence}"
     )
-    return Choice(best, why, _warning(size, best.card.voxel_size_nm))
+    return Choice(best, why, misfit(best.card, size))
 
 
 def _distance(one: VoxelSize, other: VoxelSize) -> float:
     return sum(abs(math.log2(a / b)) for a, b in zip(one, other, strict=True))
 
 
-def _warning(size: VoxelSize, trained: VoxelSize) -> str:
-    ratio = max(max(a / b, b / a) for a, b in zip(size[1:], trained[1:], strict=True))
-    if ratio <= _FAR:
-        return ""
-    return (
-        f"Pixels differ {ratio:.1f} times in size from those in training; expect errors, or resample the image"
-    )
+def misfit(card: Card, size: VoxelSize | None, tissue: str = "") -> str:
+    """Say why a model may err on an image: voxels of another size, other tissue; nothing if neither is so.
+
+    Parameters
+    ----------
+    card
+        Of the model.
+    size
+        Of the image's voxels; None if it is not known.
+    tissue
+        Of the image, as cards call it; empty if nobody has said.
+    """
+    found = []
+    if size is None:
+        found.append(f"The voxel size of the image is unknown; in training it was {_text(card.voxel_size_nm)}")
+    else:
+        thick, *flat = (max(a / b, b / a) for a, b in zip(size, card.voxel_size_nm, strict=True))
+        if max(flat) > _FAR:
+            found.append(f"Pixels differ {max(flat):.1f} times in size from those in training; "
+                         "expect errors, or resample the image")  # fmt: skip
+        if thick > _FAR and card.n_slices != 1:
+            found.append(f"Slices differ {thick:.1f} times in thickness from those in training")
+    if tissue and tissue.casefold() != card.tissue.casefold():
+        found.append(f"It learned {card.tissue}, and this is {tissue}")
+    return ". ".join(found)
 
 
 def _text(size: Sequence[float]) -> str:

@@ -3,27 +3,33 @@
 import logging
 import tempfile
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from functools import lru_cache
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
 from napari_em_seg import io
-from napari_em_seg.errors import DataError
+from napari_em_seg.errors import Cancelled, DataError
 from napari_em_seg.pipeline.models import Choice, choose_model
 from napari_em_seg.predict.weights import Card, load_weights, read_card, resolve
 from napari_em_seg.volume import Progress, Volume, VoxelSize
+
+if TYPE_CHECKING:
+    from napari_em_seg.predict.nets import AnyNet
 
 _log = logging.getLogger(__name__)
 
 __all__ = [
     "AFFINITY_MAPS",
+    "Models",
     "Prediction",
     "misaligned_slices",
     "predict_affinities",
     "predict_boundary",
     "predict_to_file",
+    "resolved",
 ]
 
 Misaligned = Literal["auto"] | Sequence[int]
@@ -80,7 +86,7 @@ def predict_boundary(
 
     ``on_choice`` is told which model "auto" became, and why.
     """
-    models = _Models(volume, wanted, on_choice, "boundary")
+    models = Models(volume, wanted, on_choice, "boundary")
     return models.predict(volume, wanted, out, progress, cancelled)
 
 
@@ -94,7 +100,7 @@ def predict_affinities(
     cancelled: Callable[[], bool] | None = None,
 ) -> Any:
     """Predict affinities (c, z, y, x), of which the first three are those to the nearest neighbours."""
-    models = _Models(volume, wanted, on_choice, "affinity")
+    models = Models(volume, wanted, on_choice, "affinity")
     return models.predict(volume, wanted, out, progress, cancelled)
 
 
@@ -115,7 +121,8 @@ def predict_to_file(
     volume = io.open_volume(source)
     if voxel_size_nm is not None:
         volume = volume.with_voxel_size(voxel_size_nm)
-    models = _Models(volume, wanted, on_choice, overwrite_check=lambda task: _check_out(out, task, overwrite))
+    models = Models(volume, wanted, on_choice)
+    _check_out(out, models.task, overwrite)
     start, stop, _ = wanted.slices.indices(len(volume))
     channels = (models.n_channels,) if models.n_channels > 1 else ()
     shape = (*channels, max(1, stop - start), *volume.shape[1:])  # predict refuses to predict no slices at all
@@ -129,23 +136,40 @@ def predict_to_file(
         io.write_volumes(maps, out, overwrite=overwrite)
 
 
-def misaligned_slices(volume: Volume, progress: Progress = None) -> tuple[int, ...]:
+def misaligned_slices(
+    volume: Volume, progress: Progress = None, cancelled: Callable[[], bool] | None = None
+) -> tuple[int, ...]:
     """Return the slices that do not lie on their neighbours; see `predict.misaligned` for the figures."""
     from napari_em_seg.predict.misaligned import measure_alignment
 
-    return measure_alignment(volume, progress).flagged()
+    found = measure_alignment(volume, progress, cancelled)
+    if cancelled is not None and cancelled():
+        raise Cancelled("Looking for misaligned slices was cancelled")
+    return found.flagged()
 
 
-class _Models:
-    """The models of a prediction, loaded; all of one task."""
+def resolved(volume: Volume, wanted: Prediction) -> Prediction:
+    """Return the same prediction with names of models and a number of views in place of what was left open."""
+    from napari_em_seg.predict.device import choose_device
+
+    names = Models(volume, wanted).names[: len(wanted.models)]
+    is_cpu = choose_device(wanted.device).type == "cpu"
+    return replace(
+        wanted,
+        models=tuple(name if said in _AUTO else said for said, name in zip(wanted.models, names, strict=True)),
+        views=(4 if is_cpu else 16) if wanted.views is None else wanted.views,
+    )
+
+
+class Models:
+    """The models of a prediction, all of one task; their networks are loaded when they are needed."""
 
     def __init__(
         self,
         volume: Volume,
         wanted: Prediction,
-        on_choice: Callable[[Choice], object] | None,
+        on_choice: Callable[[Choice], object] | None = None,
         task: str | None = None,
-        overwrite_check: Callable[[str], object] | None = None,
     ) -> None:
         if not wanted.models:
             raise DataError("No model is given", "at least one", "Choose a model")
@@ -165,11 +189,19 @@ class _Models:
                 f"{task or 'the same'} from each", "Choose other models",
             )  # fmt: skip
         self.task = next(iter(tasks))
-        if overwrite_check is not None:  # before the networks are built, which takes a while
-            overwrite_check(self.task)
         self._normalisation = _normalisation(cards)
-        self._nets = [load_weights(path)[0] for path in paths]
-        self.n_channels = len(getattr(self._nets[0], "offsets", (0,)))
+        self.names = tuple(card.name for card in cards)
+        self._paths, self._n_global = paths, len(wanted.models)
+
+    @property
+    def n_channels(self) -> int:
+        """Maps that are predicted."""
+        return len(getattr(self.nets[0], "offsets", (0,)))
+
+    @property
+    def nets(self) -> "list[AnyNet]":
+        """The networks, those for misaligned slices last."""
+        return [_loaded(path, path.stat().st_mtime_ns) for path in self._paths]
 
     def predict(
         self,
@@ -180,33 +212,38 @@ class _Models:
         cancelled: Callable[[], bool] | None = None,
     ) -> Any:
         """Run `predict.run.predict` with what is wanted."""
-        from napari_em_seg.predict.device import choose_device
         from napari_em_seg.predict.run import predict
+
+        options = self.options(volume, wanted)
+        return predict(volume, dtype=wanted.dtype, out=out, progress=progress, cancelled=cancelled, **options)
+
+    def options(self, volume: Volume, wanted: Prediction) -> dict[str, Any]:
+        """Return what `predict` and `TileRun` are given beside the volume: nets, and how they are run."""
+        from napari_em_seg.predict.device import choose_device
 
         misaligned = wanted.misaligned
         if misaligned == "auto" and wanted.local_models:
             misaligned = misaligned_slices(volume)
             _log.warning("Misaligned slices: %s", ", ".join(map(str, misaligned)) or "none")
         device = choose_device(wanted.device)
-        views = (4 if device.type == "cpu" else 16) if wanted.views is None else wanted.views
-        n = len(wanted.models)
-        return predict(
-            volume,
-            self._nets[:n],
-            local_models=self._nets[n:],
-            misaligned=misaligned,
-            views=views,
-            device=str(device),
-            tile=wanted.tile,
-            half=wanted.half,
-            compiled=wanted.compiled,
-            normalise=self._normalisation,
-            dtype=wanted.dtype,
-            out=out,
-            slices=wanted.slices,
-            progress=progress,
-            cancelled=cancelled,
-        )
+        return {
+            "models": self.nets[: self._n_global],
+            "local_models": self.nets[self._n_global :],
+            "misaligned": misaligned,
+            "views": (4 if device.type == "cpu" else 16) if wanted.views is None else wanted.views,
+            "device": str(device),
+            "tile": wanted.tile,
+            "half": wanted.half,
+            "compiled": wanted.compiled,
+            "normalise": self._normalisation,
+            "slices": wanted.slices,
+        }
+
+
+@lru_cache(maxsize=4)
+def _loaded(path: Path, _changed: int) -> "AnyNet":
+    """Load a network, or return it as it was loaded before, if its file has not changed since."""
+    return load_weights(path)[0]
 
 
 def _check_out(out: str, task: str, overwrite: bool) -> None:

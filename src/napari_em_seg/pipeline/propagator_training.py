@@ -22,11 +22,12 @@ from napari_em_seg.pipeline.training import (
     training_folder,
 )
 from napari_em_seg.predict.registry import PROPAGATORS
+from napari_em_seg.predict.watch import UNWATCHED, Limit, Picture, Watch
 from napari_em_seg.predict.weights import Card
 from napari_em_seg.volume import Progress, Volume
 
 if TYPE_CHECKING:
-    from torch import nn
+    from torch import Tensor, nn
 
     from napari_em_seg.predict.nets import Propagator
     from napari_em_seg.propagate.sequences import IdStack, SequenceSampler
@@ -96,6 +97,7 @@ def train_propagator(
     progress: Progress = None,
     on_validation: Callable[[Mapping[str, float]], object] | None = None,
     cancelled: Callable[[], bool] = lambda: False,
+    watch: Watch = UNWATCHED,
 ) -> Card | None:
     """Train a propagator and write its weights; a run that was stopped goes on where it was.
 
@@ -128,7 +130,7 @@ def train_propagator(
     about = fingerprint(recipe, (a for stack in (*stacks, *kept) for a in (stack.image, stack.ids)))
 
     def measured(found: "nn.Module") -> dict[str, float]:
-        return _measure(found, validations, choose_device(device))
+        return _measure(found, validations, choose_device(device), watch.on_picture)
 
     def calibrated(found: "nn.Module") -> dict[str, float]:
         return calibration_of(found, validation, choose_device(device), cancelled)
@@ -138,18 +140,36 @@ def train_propagator(
         train(
             net, PropagatorTask(sampler, measured, is_given=True), plan_of(replace(recipe, steps=given)),
             training_folder(out) / "given", device=choose_device(device), about=about,
-            on_validation=on_validation, cancelled=cancelled,
-            on_step=lambda step, _: progress(step, recipe.steps) if progress else None,
+            on_validation=on_validation, cancelled=cancelled, on_step=watch.on_step,
+            progress=_part_of(progress, recipe.steps, 0, given / recipe.steps),
+            limit=_part_of_time(watch.limit, recipe.given),
+            is_enough=watch.is_enough,
         )  # fmt: skip
         if cancelled():
             return None
     rest = replace(recipe, steps=recipe.steps - given)
+    watch = replace(
+        watch, limit=_part_of_time(watch.limit, 1 - recipe.given),
+        on_step=None if (told := watch.on_step) is None else lambda step, loss: told(given + step, loss),
+    )  # fmt: skip
     return run_training(
         out, net, PropagatorTask(sampler, measured, is_given=False), rest, card, about, device=device,
-        overwrite=overwrite, on_validation=on_validation, cancelled=cancelled,
-        progress=None if progress is None else lambda step, _: progress(given + step, recipe.steps),
-        measured=calibrated,
+        overwrite=overwrite, cancelled=cancelled, watch=watch, measured=calibrated,
+        on_validation=None if on_validation is None else
+        lambda row: on_validation({**row, "step": given + row["step"]}),
+        progress=_part_of(progress, recipe.steps, given / recipe.steps, 1 - given / recipe.steps),
     )  # fmt: skip
+
+
+def _part_of(progress: Progress, n: int, begin: float, share: float) -> Progress:
+    """Return the progress of a part of what is to be done."""
+    if progress is None:
+        return None
+    return lambda done, total: progress(round(n * (begin + share * done / total)), n)
+
+
+def _part_of_time(limit: Limit | None, share: float) -> Limit | None:
+    return None if limit is None else replace(limit, seconds=share * limit.seconds)
 
 
 def calibration_of(
@@ -201,7 +221,12 @@ def _stack(part: LabelledPart, pixel_nm: float) -> "IdStack":
     return id_stack(part.raw, part.labels, part.slices, thinning(part.raw.voxel_size_nm, pixel_nm))
 
 
-def _measure(net: "nn.Module", sampler: "SequenceSampler", device: Any) -> dict[str, float]:
+def _measure(
+    net: "nn.Module",
+    sampler: "SequenceSampler",
+    device: Any,
+    on_picture: Callable[[Picture], object] | None = None,
+) -> dict[str, float]:
     """Return the mean intersection over union on all slices but the first, and on the last one."""
     import torch
 
@@ -210,7 +235,10 @@ def _measure(net: "nn.Module", sampler: "SequenceSampler", device: Any) -> dict[
     found = []
     for k in range(_WALKS):
         images, truth = (x.to(device) for x in sampler.draw(np.random.default_rng((1, k))))
-        masks = torch.sigmoid(walk(net, images, truth, False)) > 0.5
+        likely = torch.sigmoid(walk(net, images, truth, False))
+        if k == 0 and on_picture is not None:
+            on_picture(_picture(images, likely, truth))
+        masks = likely > 0.5
         for o in range(truth.shape[2]):
             ours, theirs = masks[0, :, o], truth[0, :, o] > 0
             if theirs[0].any():
@@ -220,3 +248,10 @@ def _measure(net: "nn.Module", sampler: "SequenceSampler", device: Any) -> dict[
     table = np.array(found)
     mean, last = float(table[:, 1:].mean()), float(table[:, -1].mean())
     return {"score": 1 - mean, "iou": mean, "iou_last": last}
+
+
+def _picture(images: "Tensor", likely: "Tensor", truth: "Tensor") -> Picture:
+    """Return the last slice of a walk, how likely each pixel is of any object, and the true objects."""
+    image, masks, true = (part[0, -1].float().cpu().numpy() for part in (images, likely, truth))
+    numbers = (np.arange(1, len(true) + 1)[:, None, None] * (true > 0)).max(axis=0)
+    return Picture.middle(np.squeeze(image), masks.max(axis=0), numbers)

@@ -1,9 +1,9 @@
 """Reconstruction: solved, scored, kept as a session; and solved anew under what a reviewer has said."""
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,6 +19,8 @@ from napari_em_seg.assign.result import label_volume, objects
 from napari_em_seg.assign.result_files import to_graph, write_graphml, write_json
 from napari_em_seg.assign.solver import refuse_options, solve
 from napari_em_seg.errors import Cancelled, DataError, EmSegError, TargetExistsError
+from napari_em_seg.io._location import absolute
+from napari_em_seg.pipeline._plain import to_plain
 from napari_em_seg.pipeline.assignment import (
     USUAL,
     AssignRecipe,
@@ -30,15 +32,15 @@ from napari_em_seg.pipeline.assignment import (
 )
 from napari_em_seg.pipeline.evidence import PredictedMaps, open_maps
 from napari_em_seg.pipeline.joins import joins_of
-from napari_em_seg.pipeline.prediction import Prediction, predict_affinities
+from napari_em_seg.pipeline.prediction import Prediction, predict_affinities, resolved
 from napari_em_seg.pipeline.resolver import LinkResolver, Scorer, with_added
-from napari_em_seg.review import Merges, Outcome, Reconstruction, Session, create_session
+from napari_em_seg.review import Merges, Outcome, Reconstruction, Session, View, create_session
 from napari_em_seg.review.references import checksum
 from napari_em_seg.volume import ArrayLike, Progress, Volume, VoxelSize
 
 __all__ = [
     "AFFINITIES", "Assigned", "assign_to_session", "export_graph", "export_labels", "in_a_file", "open_session",
-    "reconstruct", "reconstruct_to_session",
+    "reconstruct", "reconstruct_to_session", "session_labels",
 ]  # fmt: skip
 
 AFFINITIES = Prediction(("affinity",))
@@ -66,6 +68,7 @@ def assign_to_session(
     solver: str = "highs",
     gap: float = 1e-3,
     time_limit: float = 600.0,
+    voxel_size_nm: VoxelSize | None = None,
     overwrite: bool = False,
     progress: Progress = None,
     cancelled: Callable[[], bool] = lambda: False,
@@ -74,12 +77,14 @@ def assign_to_session(
     _refuse_target(out, overwrite)
     refuse_options(solver, gap, time_limit)
     image = io.open_volume(raw, "image")
+    image = image if voxel_size_nm is None else image.with_voxel_size(voxel_size_nm)
     predicted, size = open_maps(maps)
     made = reconstruct(
         image, predicted, recipe, voxel_size_nm=image.voxel_size_nm or size, solver=solver, gap=gap,
         time_limit=time_limit, progress=progress, cancelled=cancelled,
     )  # fmt: skip
     merges = joins_of(made, predicted, image.voxel_size_nm or size, cancelled)
+    made = _told(made, maps=str(absolute(maps)), steps=[])
     return _keep(made, merges, image, out, overwrite)
 
 
@@ -90,14 +95,15 @@ def reconstruct_to_session(
     maps: PredictedMaps | None = None,
     wanted: Prediction = AFFINITIES,
     recipe: AssignRecipe = USUAL,
+    steps: Sequence[Mapping[str, Any]] | None = None,
     overwrite: bool = False,
     progress: Progress = None,
     cancelled: Callable[[], bool] = lambda: False,
 ) -> Assigned:
     """Make a session from an image, all in one: predict affinities unless there are maps, solve, score, keep.
 
-    An image that lies in no file is written beside the session, as a session refers to a file. Who cancels gets
-    `Cancelled`, and no session.
+    An image that lies in no file is written beside the session, as a session refers to a file. ``steps`` say
+    how the maps were made (`pipeline.config`), and are kept. Who cancels gets `Cancelled`, and no session.
     """
     _refuse_target(out, overwrite)
     n_predict = 0 if maps is not None else 3
@@ -108,12 +114,19 @@ def reconstruct_to_session(
         if cancelled():
             raise Cancelled("The prediction was cancelled")
         maps = PredictedMaps(found[:3])
+        steps = [{"step": "predict", "parameters": to_plain(resolved(image, wanted))}]
     made = reconstruct(
         image, maps, recipe, voxel_size_nm=image.voxel_size_nm,
         progress=_part(progress, 100 * n_predict, 100, total), cancelled=cancelled,
     )  # fmt: skip
     merges = joins_of(made, maps, image.voxel_size_nm, cancelled)
+    made = _told(made, steps=None if steps is None else [dict(step) for step in steps])
     return _keep(made, merges, in_a_file(image, Path(out)), out, overwrite)
+
+
+def _told(made: Reconstruction, **more: Any) -> Reconstruction:
+    """Return the same, and what came before it in its card."""
+    return replace(made, model={**(made.model or {}), **more})
 
 
 def in_a_file(image: Volume, session: Path) -> Volume:
@@ -182,6 +195,7 @@ def reconstruct(
         "name": "a plain rule" if model is None else model.card.get("name", recipe.model),
         "file": None if recipe.model in ("auto", "none") else str(Path(recipe.model).absolute()),
         "source": recipe.source_for(maps), "prices": vars(prices),
+        "recipe": {**to_plain(recipe), "solver": solver, "gap": gap, "time_limit": time_limit},
     }  # fmt: skip
     rows = np.flatnonzero(solution.chosen[:n])
     found = regrets(resolver, rows)
@@ -210,11 +224,24 @@ def export_labels(
 ) -> None:
     """Write the objects of a session as labels."""
     io.check_volume_target(out, kind="labels", overwrite=overwrite)
-    h, _, _ = _as_it_is(session)
-    labels = label_volume(h, session.view.objects, fill=fill, progress=progress)
+    io.write_volume(session_labels(session, fill=fill, progress=progress), out, overwrite=overwrite)
+
+
+def session_labels(
+    session: Session,
+    *,
+    fill: float = 30.0,
+    progress: Progress = None,
+    cancelled: Callable[[], bool] = lambda: False,
+) -> Volume:
+    """Return the objects of a session as labels in memory, grown by ``fill`` pixels into what is between."""
+    view = session.view  # people may go on meanwhile
+    labels = label_volume(_as_it_is(view)[0], view.objects, fill=fill, progress=progress, cancelled=cancelled)
+    if cancelled():
+        raise Cancelled("The export was cancelled")
     reference = session.references.get("raw")
     size = None if reference is None else reference.voxel_size_nm
-    io.write_volume(Volume(labels, size, "objects", kind="labels"), out, overwrite=overwrite)
+    return Volume(labels, size, "objects", kind="labels")
 
 
 def export_graph(session: Session, out: Path, *, overwrite: bool = False) -> None:
@@ -222,17 +249,18 @@ def export_graph(session: Session, out: Path, *, overwrite: bool = False) -> Non
     if out.suffix not in (".graphml", ".json"):
         raise DataError(f"The graph is to be {out.name}", "a name that ends in .graphml or .json",
                         "Choose such a name")  # fmt: skip
-    graph = to_graph(*_as_it_is(session))
+    view = session.view
+    graph = to_graph(*_as_it_is(view), numbers=view.objects)
     if out.suffix == ".json":
         write_json(out, graph, overwrite=overwrite)
     else:
         write_graphml(out, graph, overwrite=overwrite)
 
 
-def _as_it_is(session: Session) -> tuple[Hypotheses, Assignments, NDArray[np.bool_]]:
+def _as_it_is(view: View) -> tuple[Hypotheses, Assignments, NDArray[np.bool_]]:
     """Return what a session has come to, with what was made by hand."""
-    made, chosen = session.reconstruction, session.outcome.chosen
-    return *with_added(made.hypotheses(), made.assignments, session.state, chosen), chosen
+    made, chosen = view.reconstruction, view.outcome.chosen
+    return *with_added(made.hypotheses(), made.assignments, view.state, chosen), chosen
 
 
 def _part(progress: Progress, done: int, n: int, total: int) -> Progress:

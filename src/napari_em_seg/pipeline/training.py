@@ -1,6 +1,7 @@
 """Training by name: volumes and choices in, a weight file with its card out."""
 
 import logging
+import shutil
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from hashlib import sha256
@@ -15,6 +16,7 @@ from napari_em_seg.io._location import locate
 from napari_em_seg.pipeline.segmentation import sections, segmentation_scores
 from napari_em_seg.predict.labels import Kernel
 from napari_em_seg.predict.registry import ARCHITECTURES, architecture, build
+from napari_em_seg.predict.watch import UNWATCHED, Watch
 from napari_em_seg.predict.weights import SUFFIX, Card, load_weights, resolve, save_weights
 from napari_em_seg.volume import Progress, Volume, VoxelSize
 
@@ -69,7 +71,14 @@ class LabelledPart:
         return f"{_place(self.raw)}, slices {start} to {stop - 1}"
 
 
-class Recipe(Protocol):
+class Begun(Protocol):
+    """What may begin with weights that are there."""
+
+    @property
+    def begin_from(self) -> str | None: ...
+
+
+class Recipe(Begun, Protocol):
     """What the training of every kind of network has: see `BoundaryRecipe`."""
 
     @property
@@ -82,8 +91,6 @@ class Recipe(Protocol):
     def seed(self) -> int: ...
     @property
     def validate_every(self) -> int: ...
-    @property
-    def begin_from(self) -> str | None: ...
 
 
 @dataclass(frozen=True)
@@ -141,6 +148,7 @@ def train_boundary(
     progress: Progress = None,
     on_validation: Callable[[Mapping[str, float]], object] | None = None,
     cancelled: Callable[[], bool] = lambda: False,
+    watch: Watch = UNWATCHED,
 ) -> Card | None:
     """Train a boundary network and write its weights; a run that was stopped goes on where it was.
 
@@ -173,10 +181,12 @@ def train_boundary(
         validations,
         lambda maps, truths: segmentation_scores(maps, truths, is_flat=recipe.kernel is None),
         device,
+        on_picture=watch.on_picture,
+        cancelled=cancelled,
     )
     return run_training(
         out, net, task, recipe, card, _fingerprint(recipe, volumes, validations), device=device,
-        overwrite=overwrite, progress=progress, on_validation=on_validation, cancelled=cancelled,
+        overwrite=overwrite, progress=progress, on_validation=on_validation, cancelled=cancelled, watch=watch,
     )  # fmt: skip
 
 
@@ -193,6 +203,7 @@ def run_training(
     progress: Progress,
     on_validation: Callable[[Mapping[str, float]], object] | None,
     cancelled: Callable[[], bool],
+    watch: Watch = UNWATCHED,
     measured: "Callable[[nn.Module], Mapping[str, float]] | None" = None,
 ) -> Card | None:
     """Run the loop, and write the weights that validated best with their card.
@@ -200,19 +211,26 @@ def run_training(
     ``measured`` gives what else is to stand among the measures on it.
     """
     from napari_em_seg.predict.device import choose_device
-    from napari_em_seg.predict.train import CHECKPOINT, train
+    from napari_em_seg.predict.train import train
 
     trained = train(
         net, task, plan_of(recipe), training_folder(out), device=choose_device(device), about=about,
-        on_validation=on_validation, cancelled=cancelled,
-        on_step=lambda step, _: progress(step, recipe.steps) if progress else None,
+        on_validation=on_validation, cancelled=cancelled, progress=progress, on_step=watch.on_step,
+        limit=watch.limit, is_enough=watch.is_enough,
     )  # fmt: skip
-    if cancelled():
+    if cancelled() or not trained.best:
         return None
     more = {} if measured is None else dict(measured(net))
     if cancelled():
         return None
-    card = replace(card, measures=_measures(trained.best) | more)
+    return save_kept(out, net, card, measures_of(trained.best) | more, overwrite)
+
+
+def save_kept(out: Path, net: "AnyNet", card: Card, measures: Mapping[str, float], overwrite: bool) -> Card:
+    """Write the weights that came out with their card; the run is over then."""
+    from napari_em_seg.predict.train import CHECKPOINT
+
+    card = replace(card, measures=measures)
     save_weights(out, net, card, overwrite=overwrite)
     # else a run that overwrites would be over at once
     (training_folder(out) / CHECKPOINT).unlink(missing_ok=True)
@@ -229,6 +247,11 @@ def plan_of(recipe: Recipe) -> "Plan":
 def training_folder(out: Path) -> Path:
     """Return where checkpoints and curves of a training lie."""
     return out.with_name(out.name.removesuffix(SUFFIX) + ".training")
+
+
+def forget_training(out: Path) -> None:
+    """Remove checkpoint and curves of a training that is not to go on."""
+    shutil.rmtree(training_folder(out), ignore_errors=True)
 
 
 def check_target(out: Path, overwrite: bool) -> None:
@@ -261,7 +284,7 @@ def check_parts(training: Sequence[LabelledPart], validation: Sequence[LabelledP
         raise DataError(
             f"The voxel size of {training[0].raw.label} is unknown",
             "one that the weights can be chosen by later",
-            "Give it with --voxel-size Z Y X",
+            "Give it with --voxel-size Z Y X, or in the dock Voxel size",
         )
     return found
 
@@ -302,7 +325,7 @@ def _fingerprint(
     return fingerprint(recipe, (*arrays, *kept))
 
 
-def fingerprint(recipe: Recipe, arrays: Iterable[NDArray[Any] | None]) -> str:
+def fingerprint(recipe: Begun, arrays: Iterable[NDArray[Any] | None]) -> str:
     """Return a number for a recipe, what it begins from, and arrays; of those that are None nothing counts."""
     digest = sha256(repr(recipe).encode() + beginning(recipe))
     for array in arrays:
@@ -312,7 +335,7 @@ def fingerprint(recipe: Recipe, arrays: Iterable[NDArray[Any] | None]) -> str:
     return digest.hexdigest()
 
 
-def beginning(recipe: Recipe) -> bytes:
+def beginning(recipe: Begun) -> bytes:
     """Return the weights that training begins with, if it does."""
     return b"" if recipe.begin_from is None else resolve(recipe.begin_from).path.read_bytes()
 
@@ -350,5 +373,5 @@ def new_card(
     )
 
 
-def _measures(best: Mapping[str, float]) -> dict[str, float]:
+def measures_of(best: Mapping[str, float]) -> dict[str, float]:
     return {f"{name} (validation)": value for name, value in best.items() if name != "score"}

@@ -1,6 +1,6 @@
 """What an affinity network learns: blocks of ids and their affinities, judged by how well these segment."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -18,6 +18,7 @@ from napari_em_seg.predict.nets.affinity_unet import AffinityUNet
 from napari_em_seg.predict.run import predict
 from napari_em_seg.predict.tiling import Levels
 from napari_em_seg.predict.views import VIEWS, apply
+from napari_em_seg.predict.watch import Picture
 from napari_em_seg.volume import Volume, VoxelSize
 
 __all__ = ["BLOCK_AUGMENTATION", "AffinityTask", "BlockSampler", "IdVolume", "id_volume"]
@@ -141,6 +142,10 @@ class AffinityTask:
         Of the mean squared error of shape descriptors beside the loss of the affinities.
     device
         Where validation predicts.
+    on_picture
+        Called with a picture of the first of the validations: the boundaries between pixels of one slice.
+    cancelled
+        Asked while these are predicted; once it says yes, `Cancelled` is raised.
     """
 
     sampler: BlockSampler
@@ -149,6 +154,8 @@ class AffinityTask:
     measure: Measure
     descriptor_weight: float = 5.0
     device: str = "auto"
+    on_picture: Callable[[Picture], object] | None = None
+    cancelled: Callable[[], bool] | None = None
 
     def batch(self, rng: np.random.Generator) -> tuple[Tensor, ...]:
         """Draw images, ids, affinities, whether these are known, and descriptors if wanted."""
@@ -175,9 +182,12 @@ class AffinityTask:
     def validate(self, net: nn.Module) -> Mapping[str, float]:
         """Predict the slices kept aside, in one view, and measure their segmentation."""
         maps = [
-            predict(part.image, [net], views=1, device=self.device, dtype="float32", slices=part.slices)
+            predict(part.image, [net], views=1, device=self.device, dtype="float32", slices=part.slices,
+                    cancelled=self.cancelled)
             for part in self.validations
-        ]
+        ]  # fmt: skip
+        if self.on_picture is not None:
+            self.on_picture(self.validations[0].picture(1 - maps[0][1:3].min(axis=0)))
         return self.measure([found[:3] for found in maps], [part.truth for part in self.validations])
 
 

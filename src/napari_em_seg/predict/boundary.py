@@ -14,6 +14,8 @@ from napari_em_seg.predict.losses import LOSSES
 from napari_em_seg.predict.nets import AnyNet
 from napari_em_seg.predict.nets.m2fcn import M2FCN
 from napari_em_seg.predict.run import predict
+from napari_em_seg.predict.tiling import Normalise
+from napari_em_seg.predict.watch import Picture
 from napari_em_seg.volume import Volume
 
 __all__ = ["BoundaryTask", "Measure", "Validation", "begin_from"]
@@ -29,6 +31,12 @@ class Validation:
     image: Volume
     slices: slice
     truth: NDArray[Any]
+
+    def picture(self, boundary: NDArray[np.float32]) -> Picture:
+        """Return a picture of the middle slice, of which this boundary map was predicted."""
+        z = len(self.truth) // 2
+        image = self.image[self.slices.indices(len(self.image))[0] + z]
+        return Picture.middle(np.asarray(image), boundary[z], self.truth[z])
 
 
 @dataclass(frozen=True, eq=False)
@@ -46,6 +54,12 @@ class BoundaryTask:
         here, so the caller brings it.
     device
         Where validation predicts.
+    normalise
+        How the images of the validations are brought to zero mean and unit variance.
+    on_picture
+        Called with a picture of the first of them.
+    cancelled
+        Asked while these are predicted; once it says yes, `Cancelled` is raised.
     """
 
     sampler: CropSampler
@@ -53,6 +67,9 @@ class BoundaryTask:
     validations: Sequence[Validation]
     measure: Measure
     device: str = "auto"
+    normalise: Normalise = "volume"
+    on_picture: Callable[[Picture], object] | None = None
+    cancelled: Callable[[], bool] | None = None
 
     def batch(self, rng: np.random.Generator) -> tuple[Tensor, ...]:
         """Draw images, boundaries, and where these are known."""
@@ -67,9 +84,12 @@ class BoundaryTask:
     def validate(self, net: nn.Module) -> Mapping[str, float]:
         """Predict the slices kept aside, in one view, and measure their segmentation."""
         maps = [
-            predict(part.image, [net], views=1, device=self.device, dtype="float32", slices=part.slices)
+            predict(part.image, [net], views=1, device=self.device, dtype="float32", slices=part.slices,
+                    normalise=self.normalise, cancelled=self.cancelled)
             for part in self.validations
-        ]
+        ]  # fmt: skip
+        if self.on_picture is not None:
+            self.on_picture(self.validations[0].picture(maps[0]))
         return self.measure(maps, [part.truth for part in self.validations])
 
 

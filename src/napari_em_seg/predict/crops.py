@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, Literal, get_args
 
 import numpy as np
@@ -50,6 +51,14 @@ class LabelledVolume:
                 "labels with boundaries and objects",
                 "Check that these are the labels, and that 0 or membranes are marked in them",
             )
+
+    @cached_property
+    def known_voxels(self) -> NDArray[np.int64]:
+        """How many voxels are known in each slice."""
+        size = self.boundary[0].size
+        if self.known is None:
+            return np.full(len(self.boundary), size)
+        return np.asarray(np.count_nonzero(self.known.reshape(-1, size), axis=1), np.int64)
 
 
 def labelled(
@@ -101,6 +110,8 @@ def labelled(
 class CropSampler:
     """Draws batches of crops: any place, any of the sixteen views, augmented as serial sections are.
 
+    Where something is not known, crops are drawn around voxels that are.
+
     Parameters
     ----------
     volumes
@@ -148,9 +159,7 @@ class CropSampler:
         return torch.from_numpy(images), marks[:, :1], marks[:, 1:]
 
     def _crop(self, volume: LabelledVolume, rng: np.random.Generator) -> tuple[NDArray[Any], NDArray[Any]]:
-        depth, height, width = volume.image.shape
-        z = int(rng.integers(depth - self.n_slices + 1))
-        y, x = (int(rng.integers(n - self.side + 1)) for n in (height, width))
+        z, y, x = self._place(volume, rng)
         part = np.s_[y : y + self.side, x : x + self.side]
         image = volume.image[(slice(z, z + self.n_slices), *part)]
         centre = (z + self.n_slices // 2, *part)
@@ -163,3 +172,19 @@ class CropSampler:
             np.asarray(apply(view, image), np.float32), apply(view, target)[:, 0], rng, self.augmentation
         )
         return np.ascontiguousarray(image), np.ascontiguousarray(target)
+
+    def _place(self, volume: LabelledVolume, rng: np.random.Generator) -> tuple[int, int, int]:
+        """Return the first voxel of a crop, of whose centre slice something is known."""
+        depth, *sizes = volume.image.shape
+        first, n = self.n_slices // 2, depth - self.n_slices + 1
+        counts = volume.known_voxels[first : first + n]
+        if volume.known is None or not counts.any():
+            z, y, x = (int(rng.integers(size + 1)) for size in (n - 1, *(size - self.side for size in sizes)))
+            return z, y, x
+        z = int(rng.choice(n, p=counts / counts.sum()))
+        voxel = rng.choice(np.flatnonzero(volume.known[z + first]))
+        y, x = (
+            int(rng.integers(max(0, at - self.side + 1), min(at, size - self.side) + 1))
+            for at, size in zip(np.unravel_index(voxel, sizes), sizes, strict=True)
+        )
+        return z, y, x

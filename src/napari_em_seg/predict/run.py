@@ -1,9 +1,8 @@
 """Predicting a volume: nets over tiles, averaged over views, the maximum over models, written as it is done."""
 
-import math
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any, Literal, get_args
 
 import numpy as np
@@ -13,31 +12,25 @@ from torch import nn
 
 from napari_em_seg.errors import Cancelled, DataError, EmSegError
 from napari_em_seg.predict.device import (
-    BlockNet,
     Net,
     Runtime,
     SliceNet,
     as_net,
     choose_device,
     is_out_of_memory,
-    three,
-    tile_side,
 )
 from napari_em_seg.predict.misaligned import measure_alignment
-from napari_em_seg.predict.tiling import Canvas, Levels, Normalise, Reader, Sizes, Tile, Tiler
-from napari_em_seg.predict.views import View, choose_views
+from napari_em_seg.predict.plan import plan_tiles
+from napari_em_seg.predict.tiling import Canvas, Levels, Normalise, Reader, Sizes, Tile
+from napari_em_seg.predict.views import choose_views
 from napari_em_seg.volume import ArrayLike, Progress, Volume
 
-__all__ = ["OutOfMemoryError", "ResultType", "predict"]
+__all__ = ["OutOfMemoryError", "ResultType", "TileRun", "as_type", "predict"]
 
 ResultType = Literal["uint8", "float32"]
 
-UNKNOWN_HALO = 64  # pixels, for nets that do not say how far they look
 BORDER = 64  # pixels that are mirrored beyond the volume
-PROBE_SIDE = 64
 SLAB_BYTES = 64 * 2**20  # of whole slices that are held
-GPU_BATCH = 4  # slices
-BLOCK_DEPTH = 16  # slices of a tile for nets that predict blocks
 
 
 class OutOfMemoryError(EmSegError, MemoryError):
@@ -121,24 +114,15 @@ def predict(
     OutOfMemoryError
         The smallest tile does not fit.
     """
-    volume = volume if isinstance(volume, Volume) else Volume(volume)
     if dtype not in get_args(ResultType):
         raise DataError(f"The result is to be {dtype!r}", "uint8 or float32", "Choose one of these")
-    if not models:
-        raise DataError("No model is given", "at least one", "Choose a model")
-    chosen_views = choose_views(views)
-    part = _checked_slices(slices, volume.shape[0])
-    runtime, stop = Runtime(choose_device(device), half, compiled), _Stop(cancelled)
-    flagged = _flagged(volume, misaligned, stop) if local_models else frozenset()
-    nets = [as_net(model) for model in (*models, *local_models)]
-    nets = [replace(net, model=runtime.prepare(net.model)) for net in nets]
-    with stop.asked_by([] if compiled else [net.model for net in nets]), runtime.running():
-        tiler, channels = _plan(nets, (part.stop - part.start, *volume.shape[1:]), runtime, tile, halo, batch)
-        nets = [replace(net, model=runtime.compiled(net.model)) for net in nets]
-        job = _Job(nets, len(models), flagged, part.start, tiler, channels, len(chosen_views))
-        target = _target(out, (channels, *tiler.shape), dtype)
-        reader = Reader(volume, Levels(volume, normalise), SLAB_BYTES, part.stop + tiler.halo[0])
-        _Run(job, reader, runtime, stop).fill(target, dtype, progress)
+    run = TileRun(
+        volume, models, local_models=local_models, misaligned=misaligned, views=views, device=device, tile=tile,
+        halo=halo, batch=batch, normalise=normalise, half=half, compiled=compiled, slices=slices,
+        cancelled=cancelled,
+    )  # fmt: skip
+    target = _target(out, (run.channels, *run.tiler.shape), dtype)
+    run.fill(target, dtype, progress)
     return target
 
 
@@ -166,50 +150,107 @@ class _Stop:
                 hook.remove()
 
 
-@dataclass(frozen=True, eq=False)
-class _Job:
-    """What is to be done, resolved: the first ``n_global`` nets on every slice, the others on the flagged."""
+class TileRun:
+    """Nets made ready for a volume: they predict all of its tiles in a row, or any tile that is asked for.
 
-    nets: list[Net]
-    n_global: int
-    flagged: frozenset[int]
-    first: int
-    tiler: Tiler
-    channels: int
-    n_views: int
+    It remembers how far tiles had to be halved. The parameters are those of `predict`, and these.
 
+    Parameters
+    ----------
+    most
+        The largest side of a tile whose size is not given.
+    budget
+        Bytes of whole slices that may be held, for tiles that are asked for one after the other.
 
-class _Run:
-    """Fills a target tile by tile, and remembers how far tiles had to be halved."""
+    Attributes
+    ----------
+    tiler
+        Cuts the chosen slices into tiles.
+    channels
+        Values for each voxel.
+    """
 
-    def __init__(self, job: _Job, reader: Reader, runtime: Runtime, stop: _Stop) -> None:
-        self._job = job
-        self._reader = reader
-        self._runtime = runtime
-        self._stop = stop
-        self._most = list(job.tiler.sizes)
+    def __init__(
+        self,
+        volume: Volume | ArrayLike,
+        models: Sequence[nn.Module],
+        *,
+        local_models: Sequence[nn.Module] = (),
+        misaligned: Literal["auto"] | Sequence[int] | None = None,
+        views: int = 16,
+        device: str = "auto",
+        tile: int | Sizes | None = None,
+        halo: int | Sizes | None = None,
+        batch: int | None = None,
+        normalise: Normalise = "volume",
+        half: bool | None = None,
+        compiled: bool = False,
+        slices: slice | None = None,
+        cancelled: Callable[[], bool] | None = None,
+        most: int | None = None,
+        budget: int | None = None,
+    ) -> None:
+        volume = volume if isinstance(volume, Volume) else Volume(volume)
+        if not models:
+            raise DataError("No model is given", "at least one", "Choose a model")
+        choose_views(views)
+        self._n_views, self._n_global = views, len(models)
+        part = _checked_slices(slices, volume.shape[0])
+        self._first = part.start
+        self._runtime, self._stop = Runtime(choose_device(device), half, compiled), _Stop(cancelled)
+        self._flagged = _flagged(volume, misaligned, self._stop) if local_models else frozenset()
+        nets = [as_net(model) for model in (*models, *local_models)]
+        self._nets = [replace(net, model=self._runtime.prepare(net.model)) for net in nets]
+        shape = (part.stop - part.start, *volume.shape[1:])
+        with self._at_work():
+            self.tiler, self.channels = plan_tiles(
+                self._nets, shape, self._runtime, tile, halo, batch, BORDER, most
+            )
+            self._nets = [replace(net, model=self._runtime.compiled(net.model)) for net in self._nets]
+        self._most = list(self.tiler.sizes)
+        budget = SLAB_BYTES if budget is None else budget
+        self._reader = Reader(volume, Levels(volume, normalise), budget, part.stop + self.tiler.halo[0])
+
+    @contextmanager
+    def _at_work(self) -> Iterator[None]:
+        """Ask whether to stop, and run nets as the runtime says."""
+        models = [] if self._runtime.is_compiled else [net.model for net in self._nets]
+        with self._stop.asked_by(models), self._runtime.running():
+            yield
+
+    def tile(self, tile: Tile) -> NDArray[np.float32]:
+        """Return the probabilities (c, z, y, x) of what a tile keeps, whatever was predicted before."""
+        if self.tiler.blend:
+            raise DataError("A net does not say how far it looks, so its tiles fade into each other",
+                            "a model whose tiles stand alone", "Predict the whole at once")  # fmt: skip
+        z, y, x = tile.keep
+        canvas = Canvas(self.channels, z, y.stop, x.stop, (y.start, x.start))
+        with self._at_work():
+            self._add(tile, canvas)
+        return canvas.take(y.stop)[1]
 
     def fill(self, target: Any, dtype: ResultType, progress: Progress) -> None:
         """Predict all tiles, and write each row of them as soon as nothing more is added to it."""
-        tiler = self._job.tiler
+        tiler = self.tiler
         n_done = 0
         for row in tiler.rows():
             z, y, _ = row[0].keep
             if y.start == 0:
-                canvas = Canvas(self._job.channels, z, *tiler.shape[1:])
+                canvas = Canvas(self.channels, z, *tiler.shape[1:])
             for tile in row:
-                self._add(tile, canvas)
+                with self._at_work():
+                    self._add(tile, canvas)
                 n_done += 1
                 if progress is not None:
                     progress(n_done, len(tiler))
             is_last = y.stop == tiler.shape[1]
             rows, values = canvas.take(y.stop if is_last else y.stop - tiler.blend)
-            channel = (slice(None),) if self._job.channels > 1 else ()
-            target[(*channel, z, rows, slice(None))] = _as_type(values if channel else values[0], dtype)
+            channel = (slice(None),) if self.channels > 1 else ()
+            target[(*channel, z, rows, slice(None))] = as_type(values if channel else values[0], dtype)
 
     def _add(self, tile: Tile, canvas: Canvas) -> None:
         """Predict a tile, or its halves where it is larger than what fits."""
-        tiler = self._job.tiler
+        tiler = self.tiler
         axis = next((a for a in range(3) if tile.sizes[a] > self._most[a]), None)
         if axis is None:
             values, message = self._attempt(tile)
@@ -236,9 +277,9 @@ class _Run:
     def _halve(self, tile: Tile, message: str) -> int:
         """Lower the limit and return the axis: slices that only share a batch, then the longer of y and x."""
         in_plane = (1, 2) if tile.sizes[1] >= tile.sizes[2] else (2, 1)
-        is_batch = all(isinstance(net, SliceNet) for net in self._job.nets)
+        is_batch = all(isinstance(net, SliceNet) for net in self._nets)
         for axis in (0, *in_plane) if is_batch else (*in_plane, 0):
-            longest = max(part.sizes[axis] for part in self._job.tiler.split(tile, axis))
+            longest = max(part.sizes[axis] for part in self.tiler.split(tile, axis))
             if longest < tile.sizes[axis]:
                 self._most[axis] = longest
                 return axis
@@ -250,17 +291,17 @@ class _Run:
 
     def _predicted(self, tile: Tile) -> NDArray[np.float32]:
         """Return the probabilities of a tile's cover (c, z, y, x)."""
-        job, keep = self._job, tile.keep[0]
-        z, y, x = job.tiler.outer(tile)
+        keep = tile.keep[0]
+        z, y, x = self.tiler.outer(tile)
         self._stop.check()
-        block = torch.from_numpy(self._reader.block((slice(z.start + job.first, z.stop + job.first), y, x)))
+        block = torch.from_numpy(self._reader.block((slice(z.start + self._first, z.stop + self._first), y, x)))
         block = block.to(self._runtime.device)
         everywhere = list(range(keep.stop - keep.start))
-        flagged = [n for n in everywhere if n + keep.start + job.first in job.flagged]
-        inner = job.tiler.inner(tile)[1:]
-        best = self._mean(job.nets[0], block, everywhere, inner)
-        for n, net in enumerate(job.nets[1:], 1):
-            chosen = everywhere if n < job.n_global else flagged
+        flagged = [n for n in everywhere if n + keep.start + self._first in self._flagged]
+        inner = self.tiler.inner(tile)[1:]
+        best = self._mean(self._nets[0], block, everywhere, inner)
+        for n, net in enumerate(self._nets[1:], 1):
+            chosen = everywhere if n < self._n_global else flagged
             if chosen:
                 best[:, chosen] = torch.maximum(best[:, chosen], self._mean(net, block, chosen, inner))
         if not bool(torch.isfinite(best).all()):
@@ -272,93 +313,13 @@ class _Run:
         self, net: Net, block: torch.Tensor, chosen: list[int], inner: tuple[slice, slice]
     ) -> torch.Tensor:
         """Average probabilities over views; not logits, or one view that is very sure would decide alone."""
-        views = choose_views(self._job.n_views, net.n_slices)
+        views = choose_views(self._n_views, net.n_slices)
         size = [part.stop - part.start for part in inner]
-        total = block.new_zeros((self._job.channels, len(chosen), *size))
+        total = block.new_zeros((self.channels, len(chosen), *size))
         for view in views:
             self._stop.check()
-            total += torch.sigmoid(net(block, self._job.tiler.halo[0], view, chosen)[..., *inner].float())
+            total += torch.sigmoid(net(block, self.tiler.halo[0], view, chosen)[..., *inner].float())
         return total / len(views)
-
-
-def _plan(
-    nets: list[Net],
-    shape: Sizes,
-    runtime: Runtime,
-    tile: int | Sizes | None,
-    halo: int | Sizes | None,
-    batch: int | None,
-) -> tuple[Tiler, int]:
-    """Choose tile, halo and overlap, and find out how many channels the nets have."""
-    lcm = [math.lcm(*(net.stride[axis] for net in nets)) for axis in range(3)]
-    stride = (lcm[0], math.lcm(*lcm[1:]), math.lcm(*lcm[1:]))  # views turn y into x
-    reach, overlap = _halo(nets, halo)
-    has_blocks = any(isinstance(net, BlockNet) for net in nets)
-    usual = BLOCK_DEPTH if has_blocks else GPU_BATCH if runtime.is_gpu else 1
-    depth = three(usual if batch is None else batch, 1)[0]
-    if isinstance(tile, Sequence):
-        depth = three(tile, 1)[0]
-    least = (depth if has_blocks else 1, PROBE_SIDE, PROBE_SIDE)
-    probe = Tiler(least, least, reach, stride)
-    found = [_probed(net, probe, runtime.device) for net in nets]
-    if len({channels for channels, _ in found}) > 1:
-        raise DataError(
-            f"The nets have {', '.join(str(channels) for channels, _ in found)} channels",
-            "the same number for all",
-            "Choose models that predict the same",
-        )
-    if tile is None:
-        n_bytes = max(n_bytes for _, n_bytes in found) * depth / least[0]
-        tile = tile_side(n_bytes, probe.halo[1], runtime.device)
-    sizes = (depth, *three(tile, 1)[1:])
-    return Tiler(shape, sizes, reach, stride, overlap, BORDER), found[0][0]
-
-
-def _halo(nets: list[Net], wanted: int | Sizes | None) -> tuple[Sizes, int]:
-    """Return the halo, the same along y and x since views turn them, and the overlap if it may be too small."""
-    named = [net.halo for net in nets if net.halo is not None]
-    is_known = len(named) == len(nets)
-    if any(net.halo is None and isinstance(net, BlockNet) for net in nets) and not isinstance(wanted, Sequence):
-        raise DataError(
-            "A net for blocks does not say how far it looks",
-            "its reach along z, y and x",
-            "Set the model's halo, or give one as three numbers",
-        )
-    along_z = max([net.n_slices // 2 for net in nets if net.n_slices] + [halo[0] for halo in named], default=0)
-    reach = max([halo[axis] for halo in named for axis in (1, 2)] + ([] if is_known else [UNKNOWN_HALO]))
-    in_plane = reach if wanted is None else max(three(wanted, 0)[1:])
-    if isinstance(wanted, Sequence):
-        along_z = max(along_z, wanted[0])
-    return (along_z, in_plane, in_plane), 0 if is_known and in_plane >= reach else in_plane // 2
-
-
-def _probed(net: Net, probe: Tiler, device: torch.device) -> tuple[int, float]:
-    """Run a net once on nothing: return its channels, and the memory it takes at most per pixel in y and x.
-
-    That is the size of all layers' outputs together, though most are given back before the last is made.
-    """
-    tile = next(iter(probe))
-    shape = [part.stop - part.start for part in probe.outer(tile)]
-    n_bytes = 0
-
-    def count(_module: nn.Module, _inputs: Any, output: Any) -> None:
-        nonlocal n_bytes
-        n_bytes += output.nbytes if isinstance(output, torch.Tensor) else 0
-
-    hooks = [m.register_forward_hook(count) for m in net.model.modules() if not list(m.children())]
-    try:
-        logits = net(torch.zeros(shape, device=device), probe.halo[0], View(), list(range(tile.sizes[0])))
-    finally:
-        for hook in hooks:
-            hook.remove()
-    expected = (logits.shape[0], tile.sizes[0], *shape[1:])
-    if tuple(logits.shape) != expected:
-        raise DataError(
-            f"A net gives {tuple(logits.shape)} (channels, z, y, x) for a block of {tuple(shape)}",
-            f"{expected}, the size of what it was given",
-            "Choose a model that keeps the size",
-        )
-    return len(logits), (n_bytes + logits.nbytes) / (shape[1] * shape[2])
 
 
 def _checked_slices(slices: slice | None, depth: int) -> slice:
@@ -406,5 +367,6 @@ def _target(out: Any, shape: tuple[int, ...], dtype: ResultType) -> Any:
     return out
 
 
-def _as_type(values: NDArray[np.float32], dtype: ResultType) -> NDArray[Any]:
+def as_type(values: NDArray[np.float32], dtype: ResultType) -> NDArray[Any]:
+    """Return probabilities as they are stored."""
     return np.rint(values * 255).astype(np.uint8) if dtype == "uint8" else values

@@ -113,6 +113,14 @@ class Tiler:
             for y in y_cores:
                 yield [self._tile((z, y, x)) for x in x_cores]
 
+    def around(self, box: Box) -> Tile:
+        """Return a tile of its own that answers for a box, and a little more where the strides want it."""
+        z, y, x = (
+            slice(part.start // step * step, _up(part.stop, step))
+            for part, step in zip(box, self.stride, strict=True)
+        )
+        return self._tile((z, y, x))
+
     def split(self, tile: Tile, axis: int) -> list[Tile]:
         """Halve a tile along an axis; a single tile comes back where it cannot be halved."""
         core = tile.core[axis]
@@ -184,13 +192,18 @@ class Canvas:
     z
         The slices that are painted.
     height, width
-        Of the whole slices.
+        Where it ends: of the whole slices, usually.
+    corner
+        Where it begins along y and x.
     """
 
-    def __init__(self, channels: int, z: slice, height: int, width: int) -> None:
+    def __init__(
+        self, channels: int, z: slice, height: int, width: int, corner: tuple[int, int] = (0, 0)
+    ) -> None:
         self._z = z
         self._height = height
-        self._top = 0
+        self._top, self._left = corner
+        width -= self._left
         self._sum = np.zeros((channels, z.stop - z.start, 0, width), np.float32)
         self._weight = np.zeros((z.stop - z.start, 0, width), np.float32)
 
@@ -204,7 +217,7 @@ class Canvas:
         place = (
             slice(z.start - self._z.start, z.stop - self._z.start),
             slice(y.start - self._top, y.stop - self._top),
-            x,
+            slice(x.start - self._left, x.stop - self._left),
         )
         self._sum[:, *place] += values * weight
         self._weight[place] += weight

@@ -16,9 +16,11 @@ import safetensors.torch
 import torch
 from torch import Tensor, nn
 
-from napari_em_seg.errors import DataError, EmSegError, FormatError
+from napari_em_seg.errors import Cancelled, DataError, EmSegError, FormatError
 from napari_em_seg.io._atomic import atomic
 from napari_em_seg.predict.device import channels_last, lay_out
+from napari_em_seg.predict.watch import Limit
+from napari_em_seg.volume import Progress
 
 __all__ = ["Plan", "Task", "Trained", "train"]
 
@@ -86,11 +88,14 @@ class Plan:
                 f"The seed is {self.seed}", "a whole number from 0 to 2⁶³ − 1", "Give one such as 0"
             )
 
-    def rate(self, step: int) -> float:
-        """Learning rate: linear rise, then ``(1 + cos(π t)) / 2`` with t from 0 to 1."""
+    def rate(self, step: int, share: float = 0.0) -> float:
+        """Learning rate: linear rise, then ``(1 + cos(π t)) / 2`` with t from 0 to 1.
+
+        t is that of the steps, or the share of the time that is over, if that is more.
+        """
         if step < self.warm_up:
             return self.learning_rate * (step + 1) / self.warm_up
-        done = (step - self.warm_up) / max(1, self.steps - self.warm_up)
+        done = max(share, (step - self.warm_up) / max(1, self.steps - self.warm_up))
         return self.learning_rate * (1 + math.cos(math.pi * min(1.0, done))) / 2
 
 
@@ -114,6 +119,10 @@ def train(
     about: str = "",
     on_step: Callable[[int, float], object] | None = None,
     on_validation: Callable[[Mapping[str, float]], object] | None = None,
+    progress: Progress = None,
+    limit: Limit | None = None,
+    is_enough: Callable[[], bool] = lambda: False,
+    validates_first: bool = False,
     cancelled: Callable[[], bool] = lambda: False,
 ) -> Trained:
     """Train a network in place, and leave in it the weights that validated best.
@@ -129,30 +138,53 @@ def train(
     device
         Where to compute; by default the CPU.
     half
-        Whether convolutions work in bfloat16 (the weights stay float32); None: where the device can do it
-        natively, which halves the time of a step.
+        Whether convolutions work in bfloat16 (the weights stay float32); None: where a GPU can do it, which
+        halves the time of a step.
     about
         Stands for all else that decides what comes out, such as the data; a checkpoint of another is refused.
     on_step
         Called with the number of steps done and the loss.
     on_validation
         Called with each new row of the curves.
+    progress
+        Called with steps done and steps in all; where time is limited, with seconds.
+    limit
+        Of time; then what comes out hangs on the machine.
+    is_enough
+        Asked after every step; when it says yes, the run ends as if its steps were done.
+    validates_first
+        Whether the network is validated before the first step, and kept if none is better.
     cancelled
-        Asked after every step; when it says yes, the checkpoint is written and the run ends early.
+        Asked after every step; when it says yes, the checkpoint is written and the run ends early. A
+        validation may raise `Cancelled`; it is made up for when the run goes on.
     """
     device = device or torch.device("cpu")
     run = _Run(net, task, plan, folder, device, _has_bfloat16(device) if half is None else half, about)
     run.resume()
-    while run.step < plan.steps and not cancelled():
-        loss = run.advance()
-        if on_step is not None:
-            on_step(run.step, loss)
-        if run.step % plan.validate_every == 0 or run.step == plan.steps:
-            run.validate()
-            if on_validation is not None:
-                on_validation(run.trained.curves[-1])
-        if run.is_due(plan.save_every):
-            run.save()
+
+    def validate() -> None:
+        run.validate()
+        if on_validation is not None:
+            on_validation(run.trained.curves[-1])
+
+    try:
+        if validates_first and run.step == 0 and not run.trained.curves and not cancelled():
+            validate()
+        while not cancelled():
+            is_last = run.share(limit) >= 1 or is_enough()
+            if run.is_unjudged(limit, is_last):
+                validate()
+            if is_last:
+                break
+            loss = run.advance(limit)
+            if on_step is not None:
+                on_step(run.step, loss)
+            if progress is not None:
+                progress(*run.progress(limit))
+            if run.is_due(plan.save_every):
+                run.save()
+    except Cancelled:
+        _log.info("cancelled while validating after step %d", run.step)
     run.save()
     run.keep_best()
     return run.trained
@@ -178,16 +210,40 @@ class _Run:
             net.parameters(), plan.learning_rate, weight_decay=plan.weight_decay
         )
         self._started = self._saved = time.monotonic()
+        self._judged = 0.0  # seconds after which the network was validated last
         self._losses: list[float] = []
         self.step = 0
         self.trained = Trained()
 
-    def advance(self) -> float:
+    @property
+    def seconds(self) -> float:
+        """How long the run has taken, all its parts together."""
+        return time.monotonic() - self._started
+
+    def share(self, limit: Limit | None) -> float:
+        """How much of the run is over, by steps or by time; 1 at its end."""
+        by_time = 0.0 if limit is None else self.seconds / limit.seconds
+        return max(self.step / self._plan.steps, by_time)
+
+    def progress(self, limit: Limit | None) -> tuple[int, int]:
+        """Return how much is done of how much: steps, or seconds where these will be over first."""
+        if limit is None or self.share(limit) == self.step / self._plan.steps:
+            return self.step, self._plan.steps
+        return min(round(self.seconds), round(limit.seconds)), round(limit.seconds)
+
+    def is_unjudged(self, limit: Limit | None, is_last: bool) -> bool:
+        """Whether it is time to validate what was learned since the last time."""
+        if not self._losses:
+            return is_last and not self.trained.best
+        is_time = limit is not None and self.seconds - self._judged > limit.seconds / limit.validations
+        return is_last or is_time or self.step % self._plan.validate_every == 0
+
+    def advance(self, limit: Limit | None = None) -> float:
         """Take one step; its batch depends on seed and step alone, so that resuming repeats nothing."""
         batch = self._task.batch(np.random.default_rng((self._plan.seed, self.step)))
         batch = tuple(channels_last(part.to(self._device, non_blocking=True)) for part in batch)
         for group in self._optimizer.param_groups:
-            group["lr"] = self._plan.rate(self.step)
+            group["lr"] = self._plan.rate(self.step, 0.0 if limit is None else self.share(limit))
         self._net.train()
         with torch.autocast(self._device.type, torch.bfloat16, enabled=self._half):
             loss = self._task.loss(self._net, batch)
@@ -217,10 +273,10 @@ class _Run:
                 "a finite number",
                 "Look for odd values in the validation data",
             )
-        loss = float(np.mean(self._losses))
+        loss = float(np.mean(self._losses)) if self._losses else math.nan
         self._losses.clear()
-        minutes = (time.monotonic() - self._started) / 60
-        row = {"step": self.step, "minutes": round(minutes, 3), "loss": loss, **measures}
+        self._judged = self.seconds
+        row = {"step": self.step, "minutes": round(self.seconds / 60, 3), "loss": loss, **measures}
         _log.info("step %d: %s", self.step, measures)
         self.trained.curves.append(row)
         if not self.trained.best or measures["score"] < self.trained.best["score"]:
@@ -244,6 +300,7 @@ class _Run:
             "about": self._about,
             "step": self.step,
             "losses": self._losses,
+            "seconds": self.seconds,
             "trained": asdict(self.trained),
         }
         with atomic(self._folder / CHECKPOINT, overwrite=True) as path:
@@ -284,7 +341,8 @@ class _Run:
         self.step, self._losses = described["step"], described["losses"]
         self.trained = Trained(**described["trained"])
         if self.trained.curves:
-            self._started -= 60 * self.trained.curves[-1]["minutes"]
+            self._judged = 60 * self.trained.curves[-1]["minutes"]
+        self._started -= described.get("seconds", self._judged)
 
     def _load_optimizer(self, tensors: dict[str, Tensor]) -> None:
         state: dict[int, dict[str, Tensor]] = {}
@@ -312,8 +370,7 @@ def _make(folder: Path) -> None:
 
 
 def _has_bfloat16(device: torch.device) -> bool:
-    if device.type == "cpu":
-        return bool(torch.cpu._is_avx512_bf16_supported())  # torch has no public way to ask
+    """Whether to train in bfloat16; never on a CPU: it is no faster, and torch 2.13 may crash in gradients."""
     return device.type == "cuda" and torch.cuda.is_bf16_supported()
 
 

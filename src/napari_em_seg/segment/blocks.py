@@ -15,7 +15,7 @@ from napari_em_seg.segment.merge_tree import MergeTree
 from napari_em_seg.segment.region_graph import RegionGraph, Shift, merge_graphs
 from napari_em_seg.volume import ArrayLike, Progress, as_voxel_size
 
-__all__ = ["Supervoxels", "Writable", "graph_in_blocks", "segment_in_blocks"]
+__all__ = ["Supervoxels", "Writable", "graph_in_blocks", "places_of", "prepare_block", "segment_in_blocks"]
 
 
 def segment_in_blocks(
@@ -120,21 +120,55 @@ def graph_in_blocks(
         The folder belongs to other affinities or arguments.
     """
     _check(affinities, block, overlap, share, threads)
-    shape = tuple(affinities.shape[1:])
+    shape, size = tuple(affinities.shape[1:]), as_voxel_size(voxel_size)
     labels: Writable = np.zeros(shape, np.uint32) if out is None else _checked_out(out, shape)
-    blocks, size = grid(shape, block, overlap), as_voxel_size(voxel_size)
-    run = {
-        "version": 1, "shape": [int(n) for n in shape], "dtype": str(np.dtype(affinities.dtype)),
-        "block": [int(n) for n in block], "overlap": [int(n) for n in overlap], "share": float(share),
-        "about": about, "sample": sample_of(affinities, blocks.values()),
-    }  # fmt: skip
-    work = Work(affinities, supervoxels, blocks, Files.opened(Path(folder), run), float(share))
-    passes = Passes(list(blocks.values()), threads, progress, cancelled)
+    work = _work(affinities, folder, supervoxels, block, overlap, share, about)
+    passes = Passes(list(work.blocks.values()), threads, progress, cancelled)
     passes.run(0, work.prepare)
     names = work.names(passes)
     passes.run(2, lambda one: work.write(one, names[one.place], labels))
     graph = _summed(passes(3, lambda one: work.graph(one, labels)))
     return labels, replace(graph, voxel_size=size)
+
+
+def places_of(shape: tuple[int, ...], block: Shift, overlap: Shift) -> list[tuple[int, int, int]]:
+    """Return which block each one of a volume is, along z, y and x, in order."""
+    return list(grid(shape, block, overlap))
+
+
+def prepare_block(
+    affinities: ArrayLike,
+    folder: Path,
+    supervoxels: Supervoxels,
+    place: tuple[int, int, int],
+    *,
+    block: Shift,
+    overlap: Shift,
+    share: float = 0.5,
+    about: str = "",
+) -> None:
+    """Find the supervoxels of one block and keep them, as another process may, for `graph_in_blocks`.
+
+    That takes longest by far; it goes on with what is in the folder. Arguments are the same.
+    """
+    _check(affinities, block, overlap, share, 1)
+    work = _work(affinities, folder, supervoxels, block, overlap, share, about)
+    work.prepare(work.blocks[place])
+
+
+def _work(
+    affinities: ArrayLike, folder: Path, supervoxels: Supervoxels, block: Shift, overlap: Shift, share: float,
+    about: str,
+) -> Work:  # fmt: skip
+    """Open the folder of a run, or make it."""
+    shape = tuple(affinities.shape[1:])
+    blocks = grid(shape, block, overlap)
+    run = {
+        "version": 1, "shape": [int(n) for n in shape], "dtype": str(np.dtype(affinities.dtype)),
+        "block": [int(n) for n in block], "overlap": [int(n) for n in overlap], "share": float(share),
+        "about": about, "sample": sample_of(affinities, blocks.values()),
+    }  # fmt: skip
+    return Work(affinities, supervoxels, blocks, Files.opened(Path(folder), run), float(share))
 
 
 def _summed(graphs: Iterable[RegionGraph]) -> RegionGraph:

@@ -1,6 +1,7 @@
 """Forests that come with the package, and whether a forest fits a volume."""
 
 import math
+from collections.abc import Sequence
 from importlib.resources import files
 from pathlib import Path
 
@@ -18,15 +19,18 @@ def bundled_folder() -> Path:
     return Path(str(files("napari_em_seg.segment") / "bundled"))
 
 
-def bundled_forest(voxel_size: VoxelSize | None) -> Forest:
-    r"""Return the forest that came along whose training voxels are nearest in size to these.
+def bundled_forest(voxel_size: VoxelSize | None, own: Sequence[Path] = ()) -> Forest:
+    r"""Return the forest, one's own or one that came along, whose training voxels are nearest in size to these.
 
-    The distance is :math:`\sum_a |\log_2 (v_a / m_a)|` over the axes a; of equals the first by name counts.
+    The distance is :math:`\sum_a |\log_2 (v_a / m_a)|` over the axes a; of equals one's own goes
+    first, then the first by name.
 
     Parameters
     ----------
     voxel_size
         (z, y, x) in nm of the affinities that are to be agglomerated; None where it is unknown.
+    own
+        Files of the user's own forests.
 
     Raises
     ------
@@ -35,7 +39,7 @@ def bundled_forest(voxel_size: VoxelSize | None) -> Forest:
     DataError
         The voxel size is unknown, or none of the forests was trained on voxels of about this size.
     """
-    paths = sorted(bundled_folder().glob("*.npz"))
+    paths = [*own, *sorted(bundled_folder().glob("*.npz"))]
     if not paths:
         raise SourceNotFoundError(
             "No forest came with this version", "the file of a trained one for --agglomerate learned",

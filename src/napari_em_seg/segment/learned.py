@@ -24,6 +24,9 @@ Example = tuple[RegionGraph, NDArray[np.uint64]]
 Weights = Literal["size", "equal"]
 
 _LEAF = 20  # samples of a leaf at least, where there are many: fewer make a forest sure of what is chance
+_RISING = frozenset(f"{name}_all" for name in ("mean", "min", "max", "q10", "q25", "q50", "q75", "q90"))
+"""Statistics of the affinities that can only speak for one object where they are higher: known, not learned."""
+
 _HEAVIEST = 50.0  # times the mean: a handful of giants is not to drown everything else
 _AT_ONCE = 2000  # merges between two looks at whether to go on
 
@@ -68,6 +71,10 @@ def train_forest(
               w = 1 + \min(c / \bar c, 50),
 
     so that two large neurons that are merged weigh more than a crumb left over.
+
+    With all else equal, higher affinities never make a forest say less that two are one: trees are monotone in
+    the levels of the affinities of all faces. Few boundaries between large neurons are in any truth, and what
+    is known of them need not be learned from those.
 
     Parameters
     ----------
@@ -183,8 +190,9 @@ def _fitted(
                         "some within and some between objects, to tell them apart",
                         "Give an over-segmentation, and truth of the same volume")  # fmt: skip
     classifier = RandomForestClassifier(
-        n_trees, max_depth=depth, min_samples_leaf=max(3, min(_LEAF, len(rows) // 400)), max_features="sqrt",
-        random_state=seed, n_jobs=max(1, min(8, os.cpu_count() or 1)),
+        n_trees, max_depth=depth, min_samples_leaf=max(3, min(_LEAF, len(rows) // 400)), max_features=0.5,
+        monotonic_cst=[int(name in _RISING) for name in FEATURES], random_state=seed,
+        n_jobs=max(1, min(8, os.cpu_count() or 1)),
     )  # fmt: skip
     classifier.fit(rows, is_same, sample_weight=weights)
     return forest_of(classifier)

@@ -16,13 +16,14 @@ from napari_em_seg.errors import DataError
 from napari_em_seg.io._array_file import damaged, load_arrays, save_arrays
 from napari_em_seg.segment import _table_kernels as kernels
 
-__all__ = ["MergeTree"]
+__all__ = ["MergeTree", "look_up"]
 
 Labels = NDArray[np.uint32]
 Nodes = NDArray[np.int32]
 
 _KIND = "merge tree"
 _LARGEST = 1 << 28  # a table of 1 GiB
+_FOR_ONE_THREAD = 1 << 21  # voxels that others would not be started for in time
 
 
 @dataclass(frozen=True, eq=False)
@@ -104,20 +105,7 @@ class MergeTree:
             Where to write, contiguous, of the same shape: new memory costs more time than the look-up. May be
             `labels` itself.
         """
-        labels = np.asarray(labels)
-        if labels.dtype != np.uint32:
-            labels = _as_uint32(labels)
-        out = np.empty(labels.shape, np.uint32) if out is None else out
-        if out.shape != labels.shape or out.dtype != np.uint32 or not out.flags.c_contiguous:
-            raise DataError(f"The array to write to is {out.dtype} of the shape {out.shape}",
-                            f"contiguous uint32 of the shape {labels.shape}", "Leave it out")  # fmt: skip
-        table, source, target = self.cut(threshold), np.ascontiguousarray(labels).reshape(-1), out.reshape(-1)
-        n = max(1, min(8, os.cpu_count() or 1))
-        limits = [source.size * i // (4 * n) for i in range(4 * n + 1)]  # smaller parts even out busy cores
-        with ThreadPoolExecutor(n) as pool:
-            parts = [slice(*pair) for pair in pairwise(limits)]
-            list(pool.map(lambda part: kernels.look_up(source[part], table, target[part]), parts))
-        return out
+        return look_up(labels, self.cut(threshold), out)
 
     def save(self, path: Path, *, overwrite: bool = False) -> None:
         """Write the tree as one file (.npz), whole or not at all."""
@@ -133,6 +121,27 @@ class MergeTree:
             return cls(**arrays)
         except DataError as error:
             raise damaged(Path(path), _KIND, error.came) from error
+
+
+def look_up(labels: NDArray[Any], table: Labels, out: Labels | None = None) -> Labels:
+    """Return the entry of each label in a table; labels beyond it stay. For out see `MergeTree.apply`."""
+    labels = np.asarray(labels)
+    if labels.dtype != np.uint32:
+        labels = _as_uint32(labels)
+    out = np.empty(labels.shape, np.uint32) if out is None else out
+    if out.shape != labels.shape or out.dtype != np.uint32 or not out.flags.c_contiguous:
+        raise DataError(f"The array to write to is {out.dtype} of the shape {out.shape}",
+                        f"contiguous uint32 of the shape {labels.shape}", "Leave it out")  # fmt: skip
+    source, target = np.ascontiguousarray(labels).reshape(-1), out.reshape(-1)
+    if source.size < _FOR_ONE_THREAD:
+        kernels.look_up(source, table, target)
+        return out
+    n = max(1, min(8, os.cpu_count() or 1))
+    limits = [source.size * i // (4 * n) for i in range(4 * n + 1)]  # smaller parts even out busy cores
+    with ThreadPoolExecutor(n) as pool:
+        parts = [slice(*pair) for pair in pairwise(limits)]
+        list(pool.map(lambda part: kernels.look_up(source[part], table, target[part]), parts))
+    return out
 
 
 def _problem(tree: MergeTree) -> str:

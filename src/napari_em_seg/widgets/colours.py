@@ -1,11 +1,12 @@
 """Colours: one place for all of them, told apart by colour-blind eyes too (Okabe and Ito's set)."""
 
-__all__ = ["ALTERNATIVE", "DOUBTFUL", "SOURCE", "TARGET", "confidence_colour", "rgb"]
+__all__ = ["ALTERNATIVE", "DOUBTFUL", "MAIN", "MERGE", "SOURCE", "SPLIT", "TARGET", "confidence_colour", "rgb"]
 
 SOURCE = "#E69F00"
 TARGET = "#56B4E9"
 ALTERNATIVE = "#CC79A7"
 DOUBTFUL = "#F0E442"
+SPLIT, MERGE, MAIN = "#D55E00", "#0072B2", "#009E73"
 
 _UNSURE, _SURE = (213, 94, 0), (0, 114, 178)
 

@@ -19,6 +19,8 @@ class LayerBox(QComboBox):
 
     def __init__(self, nothing: str = "") -> None:
         super().__init__()
+        self.setSizeAdjustPolicy(QComboBox.SizeAdjustPolicy.AdjustToMinimumContentsLengthWithIcon)
+        self.setMinimumContentsLength(12)  # else a long name makes the dock wider
         self._nothing = nothing
 
     @property

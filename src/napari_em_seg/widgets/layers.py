@@ -1,6 +1,6 @@
 """Volumes to napari layers and back: scale, units and type on the way in, voxel size on the way out."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any, Literal
 
 import numpy as np
@@ -24,8 +24,10 @@ __all__ = [
     "role_of",
     "shape_of",
     "slice_in_view",
+    "take_away",
     "to_layer_data",
     "to_volume",
+    "unread_volume_of",
     "volume_of_layer",
     "voxel_size_options",
     "without_remark",
@@ -33,13 +35,14 @@ __all__ = [
 
 LayerData = tuple[Any, dict[str, Any], str]
 
-Role = Literal["", "boundary", "affinities", "segments", "objects", "propagated"]
+Role = Literal["", "boundary", "affinities", "segments", "objects", "propagated", "errors", "preview"]
 """What a layer is in the way from the image to objects, whatever its name; nothing for what people opened."""
 
 UNKNOWN_SIZE = " (voxel size unknown)"
 """Ends the name of a layer whose voxel size nobody has said yet."""
 
 _ROLE = "napari-em-seg role"
+_VERTEX_ARRAYS = 16  # that every OpenGL has
 _LOAD_LABELS_BELOW = 2**30  # bytes; only labels in memory can be painted
 
 
@@ -111,11 +114,16 @@ def to_volume(data: Any, options: dict[str, Any], layer_type: str) -> Volume:
 
 def volume_of_layer(layer: Any) -> Volume:
     """Return what an image layer shows as a volume; numbers that are not finite are refused."""
-    options = {"name": layer.name, "scale": tuple(layer.scale), "units": layer.units,
-               "metadata": layer.metadata, "multiscale": layer.multiscale}  # fmt: skip
-    volume = to_volume(layer.data, options, "image")
+    volume = unread_volume_of(layer)
     refuse_not_finite(volume)
     return volume
+
+
+def unread_volume_of(layer: Any) -> Volume:
+    """Return what an image layer shows as a volume, of which nothing is read yet."""
+    options = {"name": layer.name, "scale": tuple(layer.scale), "units": layer.units,
+               "metadata": layer.metadata, "multiscale": layer.multiscale}  # fmt: skip
+    return to_volume(layer.data, options, "image")
 
 
 def placed_like(layer: Any) -> dict[str, Any]:
@@ -174,3 +182,20 @@ def slice_in_view(viewer: Any, layer: Any) -> int:
 def go_to_slice(viewer: Any, layer: Any, z: int) -> None:
     """Show a slice of a stack."""
     viewer.dims.set_point(viewer.dims.ndim - 3, float(layer.data_to_world((z, 0, 0))[0]))
+
+
+def take_away(viewer: Any, layers: Iterable[Any]) -> None:
+    """Remove those of some layers that are still there.
+
+    vispy leaves arrays of vertices switched on whose memory napari frees with the layer. Where several layers
+    of a type go before anything is drawn again, OpenGL then reads what is no more, and the process ends.
+    """
+    from vispy.gloo import gl
+
+    canvas = getattr(getattr(getattr(viewer, "window", None), "_qt_viewer", None), "canvas", None)
+    for layer in [layer for layer in layers if layer in viewer.layers]:
+        viewer.layers.remove(layer)
+        if canvas is not None:
+            canvas._scene_canvas.set_current()
+            for place in range(_VERTEX_ARRAYS):
+                gl.glDisableVertexAttribArray(place)

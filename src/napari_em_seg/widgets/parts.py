@@ -76,7 +76,7 @@ def number(
 def form(rows: Mapping[str, QWidget]) -> QFormLayout:
     """Lay out named fields, one below the other."""
     made = QFormLayout()
-    made.setFieldGrowthPolicy(QFormLayout.FieldGrowthPolicy.ExpandingFieldsGrow)
+    made.setFieldGrowthPolicy(QFormLayout.FieldGrowthPolicy.AllNonFixedFieldsGrow)
     for title, widget in rows.items():
         made.addRow(title, widget)
     return made

@@ -18,6 +18,8 @@ __all__ = ["ViewerState", "real", "state_of"]
 class ViewerState:
     """One for each viewer; ``changed`` is emitted when anything in it is another.
 
+    ``models_changed`` is emitted when there are other models: lists of them read the folders again.
+
     Attributes
     ----------
     image
@@ -27,6 +29,7 @@ class ViewerState:
     """
 
     changed = Signal()
+    models_changed = Signal()
 
     def __init__(self) -> None:
         self._desk: Desk | None = None

@@ -22,7 +22,7 @@ from napari_em_seg.widgets.layers import (
     volume_of_layer,
 )
 from napari_em_seg.widgets.panel import Panel
-from napari_em_seg.widgets.parts import button, choice, form, remember, whole_number
+from napari_em_seg.widgets.parts import button, check, choice, form, remember, whole_number
 from napari_em_seg.widgets.propagate.strip import Strip
 
 __all__ = ["PROPAGATED", "SEEDS", "PropagateWidget"]
@@ -66,11 +66,18 @@ class PropagateWidget(Panel):
                                    0, 100_000, 10, unit="slices", special="to the ends")  # fmt: skip
         self.reference = whole_number("The slice where the seeds are; −1: the one in view",
                                       -1, 100_000, -1, special="the one in view")  # fmt: skip
+        self.membranes = check(
+            "End at membranes",
+            "Each slice is cut into sections at its membranes, and each goes to one object, or to none, as a "
+            "whole; else objects end where the network says, which is quicker",
+            is_on=True,
+        )
         rows = form({
             "Image": self.image, "Seeds": self.seeds, "Reference slice": self.reference, "Direction": self.way,
-            "Extent": self.extent, "Model": self.model,
+            "Extent": self.extent, "Model": self.model, "": self.membranes,
         })  # fmt: skip
-        remember("propagate", {"direction": self.way, "extent": self.extent, "model": self.model})
+        remember("propagate", {"direction": self.way, "extent": self.extent, "model": self.model,
+                               "membranes": self.membranes})  # fmt: skip
         self.new_seeds = button("Paint seeds", "Add a layer for seeds, and take the brush")
         self.click_seeds = button("Click seeds", "Each click seeds the section under it, one object each")
         self.click_seeds.setCheckable(True)
@@ -113,6 +120,7 @@ class PropagateWidget(Panel):
         self.keep.clicked.connect(self._on_keep)
         self.strip.chosen.connect(self._on_cell)
         self._viewer.dims.events.current_step.connect(self._on_slice)
+        self.state.models_changed.connect(self._on_models)
 
     # Layers
 
@@ -267,7 +275,8 @@ class PropagateWidget(Panel):
             self.on_failed(error)
             return
         model, extent = self.model.currentText(), self.extent.value() or None
-        wanted = Propagation(z, model, direction=direction, extent=extent)
+        wanted = Propagation(z, model, direction=direction, extent=extent,
+                             follows_membranes=self.membranes.isChecked())  # fmt: skip
         seeds = np.array(seeds, np.uint32)
 
         def work(**options) -> None:
@@ -400,6 +409,11 @@ class PropagateWidget(Panel):
         """Enable what can be pressed."""
         self._enable()
 
+    def _on_models(self) -> None:
+        """Offer propagators that have come."""
+        known = [self.model.itemText(place) for place in range(self.model.count())]
+        self.model.addItems([name for name in pipeline.model_names("propagator") if name not in known])
+
     def _on_slice(self, _event: object = None) -> None:
         if self.image.layer is not None:
             self._mark()
@@ -407,3 +421,4 @@ class PropagateWidget(Panel):
     def let_go(self) -> None:
         """Follow the viewer no longer; layers stay."""
         self._viewer.dims.events.current_step.disconnect(self._on_slice)
+        self.state.models_changed.disconnect(self._on_models)

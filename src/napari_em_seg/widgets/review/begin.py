@@ -23,7 +23,7 @@ from napari_em_seg.errors import DataError
 from napari_em_seg.pipeline import PredictedMaps, Prediction
 from napari_em_seg.volume import Volume
 from napari_em_seg.widgets.layer_box import LayerBox
-from napari_em_seg.widgets.layers import volume_of_layer, without_remark
+from napari_em_seg.widgets.layers import affinities_of, role_of, volume_of_layer, without_remark
 
 __all__ = ["Begin"]
 
@@ -42,7 +42,9 @@ class Begin(QWidget):
         self.image = LayerBox()
         self.image.setToolTip("The stack to reconstruct: an image layer with the axes (z, y, x)")
         self.boundary = LayerBox(_PREDICT)
-        self.boundary.setToolTip("A boundary map of it (1, or 255, at membranes), or have affinities predicted")
+        self.boundary.setToolTip(
+            "What was predicted of it: affinities, or a boundary map (1, or 255, at membranes); or predict now"
+        )
         self.views = QComboBox()
         self.views.setToolTip("How many turned and mirrored copies are predicted and averaged")
         self.views.addItem("quick (1 view)", 1)
@@ -112,7 +114,8 @@ class Begin(QWidget):
             if boundary.shape != image.shape:
                 raise DataError(f"The boundaries {other.name} are {boundary.shape}, the image {image.shape}",
                                 "boundaries of the same slices", "Choose another layer")  # fmt: skip
-            maps = PredictedMaps(_as_probability(boundary, other.name))
+            affinities = affinities_of(other)
+            maps = PredictedMaps(_as_probability(boundary, other.name) if affinities is None else affinities)
         out = self.place.text().strip()
         if not out:
             raise DataError("No place for the session is given", "a name that ends in .emseg", "Choose one")
@@ -132,7 +135,7 @@ class Begin(QWidget):
         for layer in self._names:
             layer.events.name.connect(self._on_layers)
         stacks = [layer for layer in self._names if not layer.rgb and layer.ndim == 3]
-        self.image.offer(stacks)
+        self.image.offer([layer for layer in stacks if not role_of(layer)])
         self.boundary.offer(stacks)
         self._on_image()
         self._on_boundary()

@@ -13,7 +13,7 @@ from napari_em_seg.review.object_volume import ObjectVolume
 from napari_em_seg.review.scene import Choice, Place, Scene
 from napari_em_seg.volume import SliceWise
 from napari_em_seg.widgets.colours import ALTERNATIVE, SOURCE, TARGET
-from napari_em_seg.widgets.layers import go_to_slice, placed_like, slice_in_view
+from napari_em_seg.widgets.layers import go_to_slice, marked, placed_like, slice_in_view, take_away
 from napari_em_seg.widgets.review.drawing import outline
 
 __all__ = ["ALTERNATIVES", "OBJECTS", "SOURCES", "TARGETS", "Canvas", "Marks"]
@@ -91,9 +91,7 @@ class Canvas:
 
     def end(self) -> None:
         """Take the layers away."""
-        for layer in self._layers.values():
-            if layer in self._viewer.layers:
-                self._viewer.layers.remove(layer)
+        take_away(self._viewer, self._layers.values())
         self._layers.clear()
         self._marks.clear()
         self.image, self._scene = None, None
@@ -104,7 +102,8 @@ class Canvas:
         return found if found is not None and found in self._viewer.layers else None
 
     def _add(self, data: Any, name: str, **options: Any) -> Labels:
-        layer = Labels(data, name=name, multiscale=False, **placed_like(self.image), **options)
+        role = marked("objects" if name == OBJECTS else "preview")
+        layer = Labels(data, name=name, multiscale=False, metadata=role, **placed_like(self.image), **options)
         layer.editable = False
         self._viewer.add_layer(layer)
         return layer

@@ -27,6 +27,7 @@ from napari_em_seg.review.scene import Choice, in_words
 from napari_em_seg.widgets.keys import ACTIONS, KeyMap, key_map
 from napari_em_seg.widgets.layers import add_volume, pixel_at
 from napari_em_seg.widgets.panel import Panel
+from napari_em_seg.widgets.recent import add_recent
 from napari_em_seg.widgets.review.begin import Begin
 from napari_em_seg.widgets.review.canvas import OBJECTS, Canvas
 from napari_em_seg.widgets.review.desk import TO_DO, Desk
@@ -61,9 +62,9 @@ class ReviewWidget(Panel):
     def __init__(self, napari_viewer: napari.Viewer, keys: KeyMap | None = None) -> None:
         super().__init__(napari_viewer)
         self.desk = Desk(self.work)
-        self.canvas = Canvas(napari_viewer)
-        self.hand = Hand(napari_viewer, self.canvas, self.desk)
-        self.mesh = Mesh3D(napari_viewer)
+        self.canvas = Canvas(self._viewer)
+        self.hand = Hand(self._viewer, self.canvas, self.desk)
+        self.mesh = Mesh3D(self._viewer)
         self._mesh_job = None
         self._made_from: tuple[str, Image | None] = ("", None)
         self._followed: Layer | None = None
@@ -274,11 +275,13 @@ class ReviewWidget(Panel):
         if image is None:
             self.desk.close()
             return
+        self.state.image = image
         self.canvas.begin(image, self.desk.sheet.objects)
         data = image.data[0] if image.multiscale else image.data
         self.inspector.show_image(data, lambda: tuple(float(v) for v in image.contrast_limits))
         self._title.setText(f"<b>{session.path.name}</b>")
         self._title.setToolTip(str(session.path))
+        add_recent(session.path)
         self._on_opened_or_closed()
 
     def _image_of_session(self) -> Image | None:

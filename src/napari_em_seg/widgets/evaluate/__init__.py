@@ -1,0 +1,1 @@
+"""Dock "Evaluate": a segmentation against the truth, or judged by its looks."""

@@ -1,0 +1,1 @@
+"""The dock "Predict": boundary maps and affinities."""

@@ -1,0 +1,1 @@
+"""The dock "Segment": boundaries or affinities to segments, adjusted while one looks."""
