@@ -3,7 +3,7 @@
 Run: .venv/bin/python benchmarks/shapes.py [LABELS[,A:B]] [--least 1000]
 
 Tubes have a radius of 80 nm in voxels of 30 × 6 × 6 nm; their length counts their round ends. Without LABELS
-the synthetic sample is taken. Times are of one core.
+the synthetic sample is taken. Times are those of the processor.
 """
 
 import argparse
@@ -48,23 +48,24 @@ def objects(text: str | None, least: int) -> None:
     size, columns = labels.voxel_size_nm or SIZE, []
     for place in range(len(found)):
         runs = found.runs(place)
-        began = time.perf_counter()
+        began = time.process_time()
         _, triangles = surface_of(runs, size)
-        half = time.perf_counter()
+        half = time.process_time()
         skeleton = skeletonise(runs, size)
-        columns.append((half - began, time.perf_counter() - half, len(triangles), skeleton.length_nm,
+        columns.append((half - began, time.process_time() - half, len(triangles), skeleton.length_nm,
                         skeleton.n_ends, skeleton.n_trees))  # fmt: skip
     table, voxels = np.array(columns), found.voxels
     print(f"\n{len(found)} objects of {least} voxels or more, {voxels.sum():,} voxels in all")
+    largest, small = voxels.argmax(), voxels < 100_000
+    print("| | s | µs a voxel | of the largest object | the dearest | median below 100,000 voxels |")
+    print("| --- " * 6 + "|")
     for name, column in (("meshes", 0), ("skeletons", 1)):
         seconds = table[:, column]
         each = 1e6 * seconds / voxels
-        print(f"{name:9}  {seconds.sum():6.1f} s, {1e6 * seconds.sum() / voxels.sum():.2f} µs a voxel; the largest "
-              f"({voxels.max():,} voxels) {seconds[voxels.argmax()]:.1f} s, {each[voxels.argmax()]:.2f} µs a voxel; "
-              f"those below 100,000 voxels {np.median(each[voxels < 100_000]):.2f}")  # fmt: skip
-    print(
-        f"{table[:, 2].sum():,.0f} triangles ({13e-6 * table[:, 2].sum() + 6e-6 * table[:, 2].sum():.0f} MB as PLY)"
-    )
+        micros = 1e6 * seconds.sum() / voxels.sum(), each[largest], each.max(), np.median(each[small])
+        print(f"| {name} | {seconds.sum():.0f} | {' | '.join(f'{value:.1f}' for value in micros)} |")
+    n_triangles = table[:, 2].sum()  # 13 bytes each in PLY, and 12 for half a corner
+    print(f"{n_triangles:,.0f} triangles ({19e-6 * n_triangles:.0f} MB as PLY)")
     print(f"{table[:, 3].sum() / 1e3:,.0f} µm of skeletons, {table[:, 4].sum():.0f} ends, "
           f"{table[:, 5].sum():.0f} trees")  # fmt: skip
 

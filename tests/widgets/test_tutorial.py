@@ -5,6 +5,8 @@ import pytest
 
 from napari_em_seg.metrics import contingency, evaluate
 from napari_em_seg.pipeline import sample_volumes
+from napari_em_seg.pipeline.config import STEPS as STEPS_OF_LAYERS
+from napari_em_seg.pipeline.config import config_of_session
 from napari_em_seg.pipeline.robot import Robot
 from napari_em_seg.volume import Volume
 from napari_em_seg.widgets.panel import Panel
@@ -39,9 +41,12 @@ def test_the_whole_tutorial_in_one_viewer(tour, viewer) -> None:
     assert np.asarray(affinities.data).any()
     STEPS["segment"](tour)
     assert error(viewer.layers["segments"].data, tour.truth) < 0.5
+    made = [step["step"] for step in viewer.layers["segments"].metadata[STEPS_OF_LAYERS]]
+    assert made == ["predict", "segment"]  # so that a file can repeat it
     STEPS["reconstruct"](tour)
     desk = state_of(viewer).desk
     assert desk is not None
+    assert [step.__class__.__name__ for step in config_of_session(desk.session).steps] == ["Predict", "Assign"]
     assert (tour.folder / "tutorial.emseg").is_dir()
     robot = Robot(desk.session.reconstruction, np.asarray(tour.truth))
     before = robot.errors(desk.sheet.view.outcome)

@@ -51,7 +51,7 @@ class LazyPrediction:
     """
 
     def __init__(self, volume: Volume, wanted: Prediction) -> None:
-        self._volume, self._wanted = volume, wanted
+        self.volume, self.wanted = volume, wanted
         self._models = Models(volume, wanted)
         self.task, self.models = self._models.task, self._models.names
         start, stop, _ = wanted.slices.indices(len(volume))
@@ -112,10 +112,10 @@ class LazyPrediction:
         if self._run is None:
             from napari_em_seg.predict.run import TileRun
 
-            options = self._models.options(self._volume, self._wanted)
+            options = self._models.options(self.volume, self.wanted)
             has_blocks = any(net.n_slices is None for net in self._models.nets)
             self._run = TileRun(
-                self._volume,
+                self.volume,
                 **options,
                 most=_BLOCK_SIDE if has_blocks else None,
                 budget=0,  # slices that are held for the tiles behind are of no use where any may be next
@@ -128,7 +128,7 @@ class LazyPrediction:
     def _write(self, place: Box, values: NDArray[np.float32]) -> None:
         from napari_em_seg.predict.run import as_type
 
-        found = as_type(values, self._wanted.dtype)
+        found = as_type(values, self.wanted.dtype)
         if self.affinities is not None:
             self.affinities[:, *place] = found[:3]
         self.boundary[place] = _shown(found)

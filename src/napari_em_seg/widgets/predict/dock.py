@@ -14,6 +14,8 @@ from napari_em_seg import pipeline
 from napari_em_seg.errors import EmSegError
 from napari_em_seg.pipeline import Prediction
 from napari_em_seg.pipeline import lazy_prediction as lazy
+from napari_em_seg.pipeline.config import STEPS, step_of
+from napari_em_seg.pipeline.prediction import resolved
 from napari_em_seg.predict.tiling import Box
 from napari_em_seg.volume import Volume
 from napari_em_seg.widgets.colours import SOURCE, rgb
@@ -211,11 +213,13 @@ class PredictWidget(Panel):
         prediction = self.prediction
         self._looking_at = box_in_view(self._viewer, self._image)
 
-        def work(**options) -> None:
+        def work(**options) -> dict:
             for place in prediction.blocks(lambda: self._looking_at, **options):
                 self.work.tell(lambda place=place: self._on_block(prediction, place))
+            return step_of(resolved(prediction.volume, prediction.wanted))
 
-        job = self.start("Prediction", work, layer=self._image, done=lambda _: self._on_complete(prediction))
+        job = self.start("Prediction", work, layer=self._image,
+                         done=lambda step: self._on_complete(prediction, step))  # fmt: skip
         if job is not None:
             self.say("Where you look comes first; Cancel keeps what is done")
         return job is not None
@@ -228,9 +232,10 @@ class PredictWidget(Panel):
         if self._viewer.dims.ndisplay == 3 or place[0].start <= z < place[0].stop:
             self.result.refresh(extent=False)
 
-    def _on_complete(self, prediction: lazy.LazyPrediction) -> None:
+    def _on_complete(self, prediction: lazy.LazyPrediction, step: dict) -> None:
         if prediction is self.prediction and self.result is not None:
             self.result.refresh()
+            self.result.metadata = {**self.result.metadata, STEPS: [step]}
             self.say(f"{self.result.name} is complete, by {' and '.join(prediction.models)}")
 
     def _on_look(self, _event: object = None) -> None:

@@ -1,6 +1,7 @@
 """Begin: what is asked before there is a session: which image, which boundaries, where to keep it."""
 
 from pathlib import Path
+from typing import Any
 
 import napari
 import numpy as np
@@ -21,6 +22,7 @@ from qtpy.QtWidgets import (
 
 from napari_em_seg.errors import DataError
 from napari_em_seg.pipeline import PredictedMaps, Prediction
+from napari_em_seg.pipeline.config import STEPS
 from napari_em_seg.volume import Volume
 from napari_em_seg.widgets.layer_box import LayerBox
 from napari_em_seg.widgets.layers import affinities_of, role_of, volume_of_layer, without_remark
@@ -99,6 +101,11 @@ class Begin(QWidget):
     def prediction(self) -> Prediction:
         """Return how affinities are predicted, if they are."""
         return Prediction(("affinity",), views=self.views.currentData())
+
+    def steps(self) -> list[dict[str, Any]] | None:
+        """Return how the maps were made, if their layer knows."""
+        layer = self.boundary.layer
+        return None if layer is None else layer.metadata.get(STEPS)
 
     def wanted(self) -> tuple[Volume, PredictedMaps | None, str, bool]:
         """Return image, boundaries or none, where the session goes, and whether it may replace one there."""

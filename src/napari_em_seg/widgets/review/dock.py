@@ -251,12 +251,12 @@ class ReviewWidget(Panel):
         except EmSegError as error:
             show_warning(str(error))
             return
-        wanted = self.begin.prediction()
+        wanted, steps = self.begin.prediction(), self.begin.steps()
         self._made_from = (out, self.begin.image_layer())
 
         def work(**options) -> pipeline.Assigned:
             return pipeline.reconstruct_to_session(
-                image, out, maps=maps, wanted=wanted, overwrite=overwrite, **options
+                image, out, maps=maps, wanted=wanted, steps=steps, overwrite=overwrite, **options
             )
 
         def done(made: pipeline.Assigned) -> None:

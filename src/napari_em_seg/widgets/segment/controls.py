@@ -32,8 +32,8 @@ class Making(QWidget):
         )
         self.method = choice("How the map is segmented", METHODS)
         self.score = choice(
-            "How supervoxels are merged: by their mean affinity, by a quantile of it, by the forest that comes "
-            "along, or not at all",
+            "How supervoxels are merged: by their mean affinity, by a quantile of it, by a forest (your "
+            "own, or the one that comes along), or not at all",
             _SCORES,
         )
         self.quantile = number(

@@ -9,6 +9,7 @@ from qtpy.QtWidgets import QGridLayout, QLabel, QVBoxLayout
 
 from napari_em_seg.errors import DataError, EmSegError
 from napari_em_seg.pipeline.adjustable import Cut, Parts, PartsRecipe, Segmented, parts_of
+from napari_em_seg.pipeline.config import STEPS, step_of
 from napari_em_seg.pipeline.evidence import PredictedMaps
 from napari_em_seg.volume import Volume
 from napari_em_seg.widgets.layers import affinities_of, marked, pixel_at, placed_like, role_of, volume_of_layer
@@ -163,12 +164,11 @@ class SegmentWidget(Panel):
         if self.result is None:
             data = self._data(setting)
             layer = Labels(
-                data, name=SEGMENTS, multiscale=False, opacity=0.5, metadata=_described(parts), **place
+                data, name=SEGMENTS, multiscale=False, opacity=0.5, metadata=marked("segments"), **place
             )
             self._shown, self.result = setting, layer
             layer.editable = False
             self._viewer.add_layer(layer)
-        self.result.metadata = _described(parts)
         self.history.put(setting)
         self._show(setting)
         self.say("Move the slider, and the segments follow; click on one for its size")
@@ -195,6 +195,7 @@ class SegmentWidget(Panel):
             self.cutting.show_cut(setting.parts.recipe, setting.cut)
         data = self._data(setting)
         self._put(data)
+        self.result.metadata = _described(setting, self._segmented[0])
         name = next(name for name, method in METHODS.items() if method == setting.parts.recipe.method)
         self.count.setText(f"{name}: {data.n_segments:,} segments of {len(setting.parts.sizes) - 1:,} parts")
         self._enable()
@@ -279,7 +280,10 @@ def _refuse_unknown_size(volume: Volume, recipe: PartsRecipe) -> None:
                         "a voxel size in nm", "Set it in the dock Voxel size, or merge by mean")  # fmt: skip
 
 
-def _described(parts: Parts) -> dict[str, Any]:
-    """Return the metadata of the layer: with the merges, if there are any, all thresholds can be evaluated."""
+def _described(setting: Setting, source: Image) -> dict[str, Any]:
+    """Return the metadata of the layer: how it was made; with the merges all thresholds can be evaluated."""
+    parts = setting.parts
     more = {} if parts.tree is None else {"merge tree": parts.tree, "supervoxels": parts.labels}
+    if STEPS in source.metadata:
+        more[STEPS] = [*source.metadata[STEPS], step_of(parts.recipe, cut=setting.cut)]
     return marked("segments", **more)
