@@ -87,6 +87,10 @@ def test_what_is_done_is_not_done_again_and_what_changed_is(noisy, tmp_path) -> 
     done = run_config(config, on_step=begun.append)
     assert begun == ["segment"]
     assert [one.was_there for one in done] == [False, True, True, True, True, True]
+    for name in ("links.csv", "objects.zarr"):
+        place = tmp_path / "results" / name
+        place.unlink() if place.is_file() else shutil.rmtree(place)
+    assert [one.was_there for one in run_config(config)] == [True, True, True, True, True, False]
     changed = replace(config, steps=(replace(config.steps[0], level=0.6), *config.steps[1:]))
     with pytest.raises(DataError, match=r"segments\.zarr is there, and was made in another way"):
         run_config(changed)

@@ -83,7 +83,7 @@ def run_config(
     found = []
     for step, place, mark in run.planned:
         name = type(step).__name__.lower()
-        is_there = run.is_done(place, mark)
+        is_there = run.is_done(step, place, mark)
         if not is_there:
             if cancelled():
                 raise Cancelled("The run was cancelled")
@@ -169,11 +169,14 @@ class _Run:
             return {}
         return found if isinstance(found, dict) else {}
 
-    def is_done(self, place: str, mark: str) -> bool:
+    def is_done(self, step: Step, place: str, mark: str) -> bool:
         """Whether a result is there, made in the same way."""
-        return not self._overwrite and self._journal().get(place) == mark and (
-            not Path(place).is_absolute() or Path(place).exists()
-        )  # fmt: skip
+        made = [] if isinstance(step, Review) else _places(step, place)
+        return (
+            not self._overwrite
+            and self._journal().get(place) == mark
+            and all(Path(one).exists() for one in made)
+        )
 
     def note(self, place: str, mark: str) -> None:
         """Say that a step is done."""
@@ -189,8 +192,7 @@ class _Run:
         self._folder.mkdir(parents=True, exist_ok=True)
         has_session, taken = False, set[str]()
         for step, place, mark in self.planned:
-            places = [*step.targets.values()] if isinstance(step, Export) else [place]
-            for one in places:
+            for one in _places(step, place):
                 if one in taken:
                     raise DataError(
                         f"Two steps write to {one}", "a place for each", "Change out: of one of them"
@@ -203,7 +205,7 @@ class _Run:
                 open_labels(step.truth)
             if isinstance(step, Review):
                 _operations(step.history)
-            if self.is_done(place, mark) or self._overwrite:
+            if self.is_done(step, place, mark) or self._overwrite:
                 continue
             if isinstance(step, Export):
                 check_export(step, has_session=has_session)
@@ -307,6 +309,11 @@ class _Run:
             return
         labels = io.open_volume(self._labels or "", "labels")
         export_volume(labels, step, image=self._opened(), **options)
+
+
+def _places(step: Step, place: str) -> list[str]:
+    """Return what a step writes."""
+    return [*step.targets.values()] if isinstance(step, Export) else [place]
 
 
 def _marked(text: str) -> str:
