@@ -113,7 +113,7 @@ def test_a_killed_training_goes_on_as_if_nothing_had_been(train, small_tissue, t
         from napari_em_seg.predict.train import _Run
 
         advance = _Run.advance
-        patch.setattr(_Run, "advance", lambda run: (advance(run), steps.append(run.step))[0])
+        patch.setattr(_Run, "advance", lambda run, *rest: (advance(run, *rest), steps.append(run.step))[0])
         assert train(tmp_path / "a.safetensors", *long).code == 0
     assert steps == list(range(101, 111))
     assert train(tmp_path / "whole.safetensors", *long).code == 0
