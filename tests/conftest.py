@@ -8,9 +8,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import settings
 
 from napari_em_seg.sample import generate
 from napari_em_seg.volume import Volume
+
+settings.register_profile("no clock", deadline=None)  # how long an example takes is no matter of tests
+settings.load_profile("no clock")
 
 
 @pytest.fixture(scope="session")
