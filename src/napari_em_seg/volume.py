@@ -21,6 +21,7 @@ __all__ = [
     "Volume",
     "VoxelSize",
     "as_voxel_size",
+    "runs_of",
     "slabs",
 ]
 
@@ -224,6 +225,16 @@ def as_voxel_size(sizes: Any) -> VoxelSize:
             "Give it in that order, for instance 30 6 6",
         )
     return z, y, x
+
+
+def runs_of(plane: NDArray[Any]) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
+    """Return where runs of equal numbers along the rows of a slice (y, x) begin, row by row, and how long."""
+    flat = plane.reshape(-1)
+    is_first = np.ones(flat.size, np.bool_)
+    is_first[1:] = flat[1:] != flat[:-1]
+    is_first[:: plane.shape[1]] = True
+    start = np.flatnonzero(is_first)
+    return start, np.diff(start, append=flat.size)
 
 
 def slabs(shape: tuple[int, ...], bytes_per_slice: int, budget: int = 64 * 2**20) -> Iterator[slice]:

@@ -9,7 +9,7 @@ import torch
 
 from napari_em_seg.errors import Cancelled, DataError
 from napari_em_seg.pipeline import Prediction, predict_affinities, predict_boundary
-from napari_em_seg.pipeline.lazy_prediction import LazyPrediction, load_models, preview
+from napari_em_seg.pipeline.lazy_prediction import LazyPrediction, boundary_by_slice, load_models, preview
 from napari_em_seg.volume import Volume
 
 WHOLE = (slice(0, 1), slice(0, 64), slice(0, 64))
@@ -240,3 +240,12 @@ LazyPrediction(Volume(np.zeros((2, 8, 8), np.uint8), (30, 6, 6)), pipeline.Predi
 assert "torch" not in sys.modules
 """
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_slices_asked_for_one_by_one_are_those_of_the_whole(put_model) -> None:
+    put_model("joins", n_slices=3)
+    volume = Volume(np.random.default_rng(0).integers(0, 255, (5, 70, 90), np.uint8), (30.0, 6.0, 6.0), "noise")
+    wanted = Prediction(("joins",), views=1, tile=32)
+    whole = predict_boundary(volume, wanted)
+    plane = boundary_by_slice(volume, wanted)
+    assert all((plane(z) == whole[z]).all() for z in (3, 0, 4, 3))

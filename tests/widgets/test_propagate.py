@@ -161,7 +161,7 @@ def test_corrected_slices_are_followed_on_from_and_others_stay(dock, tissue, vie
 def test_clicks_seed_sections_and_let_go_of_them(dock, viewer, qtbot, monkeypatch) -> None:
     sections = np.zeros((128, 128), np.uint32)
     sections[10:40, 10:40], sections[60:90, 60:100] = 1, 2
-    monkeypatch.setattr(pipeline, "watershed_seeds", lambda *_: sections)
+    monkeypatch.setattr(pipeline, "watershed_seeds", lambda *_, **__: sections)
     click(dock.click_seeds, qtbot)
     image = dock.image.layer
     for y, x in ((20, 20), (70, 80)):

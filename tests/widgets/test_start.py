@@ -146,7 +146,7 @@ def test_arranged_for_proofreading_only_the_image_and_its_objects_are_seen(
 
 
 def test_the_device_is_shared_and_remembered(viewer, start) -> None:
-    start.device.setCurrentText("CPU")
+    start.device.setCurrentText("cpu")
     assert state_of(viewer).device == "cpu"
     other = napari.Viewer(show=False)
     _, again = other.window.add_plugin_dock_widget(PLUGIN, "Start here")

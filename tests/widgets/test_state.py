@@ -4,6 +4,7 @@ import napari
 import numpy as np
 import pytest
 
+from napari_em_seg import pipeline
 from napari_em_seg.errors import DataError
 from napari_em_seg.widgets.state import state_of
 
@@ -78,3 +79,19 @@ def test_a_renamed_layer_is_renamed_in_the_docks(viewer) -> None:
     layer.name = "cortex"
     assert dock.image.currentText() == "cortex"
     close_dock(viewer, dock)
+
+
+def test_networks_run_where_the_docks_say(viewer, monkeypatch, qtbot) -> None:
+    start, dock = open_dock(viewer, "Start here"), open_dock(viewer, "Propagate")
+    viewer.add_image(np.zeros((3, 8, 8), np.uint8), name="raw", scale=(30, 6, 6), units=("nm",) * 3)
+    seeds = dock.add_seeds()
+    seeds.data[1, 2:6, 2:6] = 1
+    viewer.dims.set_current_step(0, 1)
+    start.device.setCurrentText("cpu")
+    given = []
+    monkeypatch.setattr(pipeline, "propagate", lambda _v, _s, wanted, **_: given.append(wanted) or ())
+    dock.go.click()
+    qtbot.waitUntil(lambda: bool(given))
+    assert given[0].device == "cpu"
+    close_dock(viewer, dock)
+    close_dock(viewer, start)

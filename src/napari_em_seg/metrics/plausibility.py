@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from napari_em_seg.errors import DataError
 from napari_em_seg.metrics._check import check_arrays, check_positive, shape_text
 from napari_em_seg.metrics.table import Ids, Sizes
-from napari_em_seg.volume import ArrayLike, Progress, VoxelSize
+from napari_em_seg.volume import ArrayLike, Progress, VoxelSize, runs_of
 
 __all__ = ["ObjectShapes", "PlausibilityFigures", "plausibility"]
 
@@ -200,11 +200,7 @@ def _sections_of_plane(plane: NDArray[Any], z: int) -> Iterator[NDArray[Any]]:
     """Give the columns of `_Sections` for one slice, from runs of equal labels along its rows."""
     height, width = plane.shape
     flat = plane.reshape(-1)
-    is_first = np.ones(flat.size, np.bool_)
-    is_first[1:] = flat[1:] != flat[:-1]
-    is_first[::width] = True
-    start = np.flatnonzero(is_first)
-    length = np.diff(start, append=flat.size)
+    start, length = runs_of(plane)
     is_object = flat[start] != 0
     start, length = start[is_object], length[is_object]
     order = np.argsort(flat[start], kind="stable")

@@ -168,6 +168,28 @@ def preview(
     return tile.keep, _shown(found)
 
 
+def boundary_by_slice(volume: Volume, wanted: Prediction) -> Callable[[int], NDArray[Any]]:
+    """Return what predicts the boundary map (y, x) of a slice when it is asked for it.
+
+    Nets and grey levels are made ready once, at the first slice.
+    """
+    models = Models(volume, wanted, task="boundary")
+    run: TileRun | None = None
+
+    def plane(z: int) -> NDArray[Any]:
+        nonlocal run
+        from napari_em_seg.predict.run import TileRun, as_type
+
+        run = run or TileRun(volume, **models.options(volume, wanted), batch=1, budget=0)
+        found = np.empty(volume.shape[1:], wanted.dtype)
+        for tile in run.tiler:
+            if tile.keep[0].start == z:
+                found[tile.keep[1:]] = _shown(as_type(run.tile(tile), wanted.dtype))[0]
+        return found
+
+    return plane
+
+
 def load_models(volume: Volume, wanted: Prediction) -> None:
     """Load networks before they are needed, and find out how far they see; they stay loaded."""
     for net in Models(volume, wanted).nets:

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from napari_em_seg import io
 from napari_em_seg.errors import Cancelled, DataError, SourceNotFoundError, TargetExistsError
 from napari_em_seg.io._atomic import atomic
+from napari_em_seg.pipeline.lazy_prediction import boundary_by_slice
 from napari_em_seg.pipeline.models import choose_model
 from napari_em_seg.pipeline.prediction import Prediction, predict_boundary
 from napari_em_seg.predict.weights import load_weights, resolve
@@ -144,11 +145,12 @@ def sections_of(volume: Volume, device: str = "auto") -> "Sections | None":
         _log.warning("Objects end where the network says, not at membranes. %s", error)
         return None
 
+    boundary_of = boundary_by_slice(volume, Prediction((model,), views=1, device=device))
+
     def sections(z: int) -> NDArray[Any]:
-        prediction = Prediction((model,), slices=slice(z, z + 1), views=1, device=device)
-        boundary = np.asarray(predict_boundary(volume, prediction))
-        found = hmin_watershed(boundary, FINE, mode="2d")[0]
-        return np.where(boundary[0] > MEMBRANE, 0, found)
+        boundary = boundary_of(z)
+        found = hmin_watershed(boundary[None], FINE, mode="2d")[0]
+        return np.where(boundary > MEMBRANE, 0, found)
 
     return sections
 

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from napari_em_seg.errors import Cancelled, DataError
-from napari_em_seg.volume import ArrayLike, Progress
+from napari_em_seg.volume import ArrayLike, Progress, runs_of
 
 __all__ = ["Objects", "Runs", "find_objects"]
 
@@ -153,11 +153,7 @@ def _runs_of_plane(
         raise DataError(f"Slice {z} of the labels has the number {int(plane.min())}", "numbers from 0 on",
                         "Give what is no object the number 0")  # fmt: skip
     flat = plane.reshape(-1)
-    is_first = np.ones(flat.size, np.bool_)
-    is_first[1:] = flat[1:] != flat[:-1]
-    is_first[::width] = True
-    start = np.flatnonzero(is_first)
-    length = np.diff(start, append=flat.size)
+    start, length = runs_of(plane)
     label = flat[start].astype(np.uint64)
     keep = label != 0 if wanted is None else np.isin(label, wanted) & (label != 0)
     start, length, label = start[keep], length[keep], label[keep]

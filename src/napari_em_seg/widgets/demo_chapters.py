@@ -43,7 +43,7 @@ class Followed:
 
 def review_chapter(raw: Volume, truth: Volume, folder: Path) -> Reviewed:
     """Press the dock's buttons as a person would, and leave pictures, a curve and the session in a folder."""
-    from napari_em_seg.widgets.pictures import save_picture, settle
+    from napari_em_seg.widgets.pictures import save_picture, wait_for
     from napari_em_seg.widgets.review.dock import ReviewWidget
 
     known = np.asarray(truth[PART])
@@ -52,18 +52,18 @@ def review_chapter(raw: Volume, truth: Volume, folder: Path) -> Reviewed:
     viewer.window.add_dock_widget(dock, name="Review links", area="right")
     dock.begin.place.setText(str(folder / "demo.emseg"))
     dock.begin.go.click()
-    _wait(dock, settle)
+    wait_for(dock, 0.2)
     robot = Robot(dock.desk.session.reconstruction, known)
     before, errors = _rand(dock, known), [robot.errors(dock.desk.sheet.view.outcome)]
     save_picture(viewer, folder / "review.png")
     dock._actions["3-D"]()
-    _wait(dock, settle)
+    wait_for(dock, 0.2)
     save_picture(viewer, folder / "review-3d.png")
     dock._actions["3-D"]()
     while dock.desk.link != NO_LINK and errors[-1] and len(errors) <= MOST:
         listed = [] if dock.desk.scene is None else [c.link for c in dock.desk.scene.alternatives]
         dock._actions[robot.answer(dock.desk.link, listed)]()
-        _wait(dock, settle, 0)
+        wait_for(dock, 0)
         errors.append(robot.errors(dock.desk.sheet.view.outcome))
     save_picture(viewer, folder / "reviewed.png")
     points = curve(dock.desk.session.operations)
@@ -89,7 +89,7 @@ def review_chapter(raw: Volume, truth: Volume, folder: Path) -> Reviewed:
 
 def propagation_chapter(raw: Volume, truth: Volume, folder: Path) -> Followed:
     """Seed the true sections of the slice in the middle, and have the dock follow them."""
-    from napari_em_seg.widgets.pictures import save_picture, settle
+    from napari_em_seg.widgets.pictures import save_picture, wait_for
     from napari_em_seg.widgets.propagate.dock import PropagateWidget
 
     known = np.asarray(truth[PART])
@@ -100,7 +100,7 @@ def propagation_chapter(raw: Volume, truth: Volume, folder: Path) -> Followed:
     viewer.dims.set_current_step(0, z)
     dock.add_seeds().data[z] = known[z]
     dock.go.click()
-    _wait(dock, settle)
+    wait_for(dock, 0.2)
     viewer.layers["seeds"].visible = False
     viewer.dims.set_current_step(0, min(z + 3, len(known) - 1))
     save_picture(viewer, folder / "propagated.png")
@@ -124,13 +124,6 @@ def _viewer_of(raw: Volume):
     viewer.window.resize(1440, 900)
     add_volume(viewer, Volume(np.asarray(raw[PART]), raw.voxel_size_nm, "raw"))
     return viewer
-
-
-def _wait(dock, settle, least: float = 0.2) -> None:
-    settle(least)
-    while dock.work.is_busy:
-        settle(0.01)
-    settle(0)
 
 
 def _rand(dock, truth: np.ndarray) -> float:

@@ -120,10 +120,12 @@ def volume_of_layer(layer: Any) -> Volume:
 
 
 def unread_volume_of(layer: Any) -> Volume:
-    """Return what an image layer shows as a volume, of which nothing is read yet."""
+    """Return what an image or labels layer shows as a volume, of which nothing is read yet."""
+    from napari.layers import Labels
+
     options = {"name": layer.name, "scale": tuple(layer.scale), "units": layer.units,
                "metadata": layer.metadata, "multiscale": layer.multiscale}  # fmt: skip
-    return to_volume(layer.data, options, "image")
+    return to_volume(layer.data, options, "labels" if isinstance(layer, Labels) else "image")
 
 
 def placed_like(layer: Any) -> dict[str, Any]:

@@ -12,7 +12,7 @@ from napari_em_seg.volume import Volume
 from napari_em_seg.widgets.layers import add_volume
 from napari_em_seg.widgets.panel import Panel
 from napari_em_seg.widgets.parts import PLUGIN
-from napari_em_seg.widgets.pictures import settle
+from napari_em_seg.widgets.pictures import settle, wait_for
 
 __all__ = ["STEPS", "Tour"]
 
@@ -72,7 +72,7 @@ class Tour:
                 return done
             listed = [] if dock.desk.scene is None else [c.link for c in dock.desk.scene.alternatives]
             dock._actions[robot.answer(dock.desk.link, listed)]()
-            self._wait(dock)
+            wait_for(dock)
         return n
 
     def propagate(self, n: int = 3) -> None:
@@ -108,14 +108,7 @@ class Tour:
         if not button.isEnabled():
             raise RuntimeError(f"{button.text()} cannot be pressed: {dock.words.text()}")
         button.click()
-        self._wait(dock)
-
-    @staticmethod
-    def _wait(dock: Panel) -> None:
-        settle(0.05)
-        while dock.work.is_busy:
-            settle(0.02)
-        settle(0)
+        wait_for(dock)
 
 
 STEPS: dict[str, Callable[[Tour], object]] = {

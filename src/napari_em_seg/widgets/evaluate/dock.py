@@ -21,7 +21,7 @@ from napari_em_seg.widgets.evaluate.curves import load_library
 from napari_em_seg.widgets.evaluate.overlays import Overlays
 from napari_em_seg.widgets.evaluate.results import Results
 from napari_em_seg.widgets.layer_box import LayerBox
-from napari_em_seg.widgets.layers import role_of, shape_of, to_volume
+from napari_em_seg.widgets.layers import role_of, shape_of, unread_volume_of
 from napari_em_seg.widgets.panel import Panel
 from napari_em_seg.widgets.parts import button, check, form, remember, whole_number
 
@@ -132,7 +132,7 @@ class EvaluateWidget(Panel):
         layer, truth = self.segmentation.layer, self.truth.layer
         judged = (layer,) if truth is None else (layer, truth)
         try:
-            volumes = tuple(_volume_of(one) for one in judged)
+            volumes = tuple(unread_volume_of(one) for one in judged)
         except EmSegError as error:
             self.on_failed(error)
             return
@@ -256,12 +256,6 @@ class EvaluateWidget(Panel):
         self._n_asked += 1
         self._viewer.events.theme.disconnect(self._on_theme)
         self.overlays.end()
-
-
-def _volume_of(layer: Labels) -> Volume:
-    options = {"name": layer.name, "scale": tuple(layer.scale), "units": layer.units,
-               "metadata": layer.metadata, "multiscale": layer.multiscale}  # fmt: skip
-    return to_volume(layer.data, options, "labels")
 
 
 def _course_of(layer: Labels) -> Course | None:

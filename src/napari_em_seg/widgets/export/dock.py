@@ -30,7 +30,6 @@ from napari_em_seg.widgets.layers import (
     pixel_at,
     role_of,
     shape_of,
-    to_volume,
     unread_volume_of,
     without_remark,
 )
@@ -257,9 +256,7 @@ def _unknown_way(name: str, image: Volume | None, steps: Any) -> DataError:
 
 
 def _labels_of(layer: Labels) -> Volume:
-    options = {"name": layer.name, "scale": tuple(layer.scale), "units": layer.units,
-               "metadata": layer.metadata, "multiscale": layer.multiscale}  # fmt: skip
-    volume = to_volume(layer.data, options, "labels")
+    volume = unread_volume_of(layer)
     if isinstance(volume.data, np.ndarray) and layer.editable:  # people may go on painting
         return Volume(volume.data.copy(), volume.voxel_size_nm, volume.name, volume.source, "labels")
     return volume

@@ -13,6 +13,7 @@ from napari_em_seg.io.data_sets import DATA_SETS, tissue_of
 from napari_em_seg.pipeline import Prediction
 from napari_em_seg.predict.weights import find_models
 from napari_em_seg.volume import Volume
+from napari_em_seg.widgets.device_box import DeviceBox
 from napari_em_seg.widgets.layer_box import LayerBox
 from napari_em_seg.widgets.layers import role_of, shape_of, unread_volume_of
 from napari_em_seg.widgets.parts import button, check, choice, form, remember, settings_of
@@ -23,7 +24,6 @@ __all__ = ["Options", "slice_numbers"]
 
 _TASKS = {"Boundary map": "boundary", "Affinities": "affinity"}
 _VIEWS = {"auto (4, on a GPU 16)": None, "1": 1, "4": 4, "8": 8, "16": 16}
-_DEVICES = ("auto", "cpu", "cuda", "mps")
 _NOBODY, _NOT_SAID, _OTHER = "none", "not said", "another tissue"
 _TISSUE = "tissue"  # in the metadata of a layer
 
@@ -65,8 +65,7 @@ class Options(QScrollArea):
             "better, and take as many times longer",
             _VIEWS,
         )
-        self.device = choice("Where networks run; auto takes CUDA (NVIDIA), else MPS (Apple), else the CPU",
-                             _DEVICES)  # fmt: skip
+        self.device = DeviceBox(self._state)
         self.local = choice("A model that joins in on misaligned slices only")
         self.misaligned = QLineEdit()
         self.misaligned.setToolTip(
@@ -97,11 +96,7 @@ class Options(QScrollArea):
 
     def _restore(self) -> None:
         """Begin as it was the last time."""
-        remember("predict", {"task": self.task, "by_voxel_size": self.by_size, "views": self.views,
-                             "device": self.device})  # fmt: skip
-        if self._state.device != "auto":
-            self.device.setCurrentText(self._state.device)
-        self._state.device = self.device.currentText()
+        remember("predict", {"task": self.task, "by_voxel_size": self.by_size, "views": self.views})
         self._offer_models()
         remember("predict", {"local_model": self.local})
 
@@ -111,13 +106,11 @@ class Options(QScrollArea):
         self.task.currentIndexChanged.connect(self._on_task)
         self.by_size.toggled.connect(lambda _is_on: self._choose_by_size())
         self.models.changed.connect(self._on_ticked)
-        self.device.currentTextChanged.connect(self._on_device)
-        self._state.changed.connect(self._on_state)
         self._state.models_changed.connect(self._on_models)
 
     def let_go(self) -> None:
         """Follow nothing any more."""
-        self._state.changed.disconnect(self._on_state)
+        self.device.let_go()
         self._state.models_changed.disconnect(self._on_models)
         self._follow(None)
 
@@ -248,14 +241,6 @@ class Options(QScrollArea):
         if kept is not None:
             kept.models = ", ".join(self.models.ticked)
         self.changed.emit()
-
-    # The device
-
-    def _on_device(self, name: str) -> None:
-        self._state.device = name
-
-    def _on_state(self) -> None:
-        self.device.setCurrentText(self._state.device)
 
 
 def slice_numbers(text: str, n: int) -> tuple[int, ...]:

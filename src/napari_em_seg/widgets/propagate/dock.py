@@ -186,12 +186,14 @@ class PropagateWidget(Panel):
             self.on_failed(error)
             return
 
+        device = self.state.device
+
         def done(found: NDArray[np.uint32]) -> None:
             self._sections = (layer.name, z, found)
             then(found)
 
-        self.work.put(lambda **_: pipeline.watershed_seeds(volume, z), done=done, failed=self.on_failed,
-                      title="Looking for sections")  # fmt: skip
+        self.start("Looking for sections", lambda **_: pipeline.watershed_seeds(volume, z, device=device),
+                   layer=layer, done=done)  # fmt: skip
 
     def _seeds_layer(self) -> Labels:
         layer = self.seeds.layer
@@ -275,8 +277,10 @@ class PropagateWidget(Panel):
             self.on_failed(error)
             return
         model, extent = self.model.currentText(), self.extent.value() or None
-        wanted = Propagation(z, model, direction=direction, extent=extent,
-                             follows_membranes=self.membranes.isChecked())  # fmt: skip
+        wanted = Propagation(
+            z, model, device=self.state.device, direction=direction, extent=extent,
+            follows_membranes=self.membranes.isChecked(),
+        )  # fmt: skip
         seeds = np.array(seeds, np.uint32)
 
         def work(**options) -> None:

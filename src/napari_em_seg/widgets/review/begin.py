@@ -5,7 +5,7 @@ from typing import Any
 
 import napari
 import numpy as np
-from napari.layers import Image, Layer
+from napari.layers import Image
 from qtpy.QtCore import Signal
 from qtpy.QtWidgets import (
     QComboBox,
@@ -82,25 +82,14 @@ class Begin(QWidget):
         self.open.clicked.connect(self._on_open)
         self.image.currentIndexChanged.connect(self._on_image)
         self.boundary.currentIndexChanged.connect(self._on_boundary)
-        viewer.layers.events.inserted.connect(self._on_layers)
-        viewer.layers.events.removed.connect(self._on_layers)
-        self._names: list[Layer] = []
-        self._on_layers()
-
-    def shut_down(self) -> None:
-        """Let go of the viewer."""
-        self._viewer.layers.events.inserted.disconnect(self._on_layers)
-        self._viewer.layers.events.removed.disconnect(self._on_layers)
-        for layer in self._names:
-            layer.events.name.disconnect(self._on_layers)
 
     def image_layer(self) -> Image | None:
         """Return the image that is chosen."""
         return self.image.layer
 
-    def prediction(self) -> Prediction:
+    def prediction(self, device: str) -> Prediction:
         """Return how affinities are predicted, if they are."""
-        return Prediction(("affinity",), views=self.views.currentData())
+        return Prediction(("affinity",), views=self.views.currentData(), device=device)
 
     def steps(self) -> list[dict[str, Any]] | None:
         """Return how the maps were made, if their layer knows."""
@@ -135,13 +124,10 @@ class Begin(QWidget):
         )  # fmt: skip
         return answer == QMessageBox.StandardButton.Yes
 
-    def _on_layers(self, _event: object = None) -> None:
-        for layer in self._names:
-            layer.events.name.disconnect(self._on_layers)
-        self._names = [x for x in self._viewer.layers if isinstance(x, Image)]
-        for layer in self._names:
-            layer.events.name.connect(self._on_layers)
-        stacks = [layer for layer in self._names if not layer.rgb and layer.ndim == 3]
+    def offer(self) -> None:
+        """Offer the images that are there."""
+        images = [x for x in self._viewer.layers if isinstance(x, Image)]
+        stacks = [layer for layer in images if not layer.rgb and layer.ndim == 3]
         self.image.offer([layer for layer in stacks if not role_of(layer)])
         self.boundary.offer(stacks)
         self._on_image()

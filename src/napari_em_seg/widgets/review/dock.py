@@ -245,13 +245,17 @@ class ReviewWidget(Panel):
         """Open a session, with its image."""
         self.desk.open(path)
 
+    def on_layers(self) -> None:
+        """Offer the layers that are there."""
+        self.begin.offer()
+
     def _on_reconstruct(self) -> None:
         try:
             image, maps, out, overwrite = self.begin.wanted()
         except EmSegError as error:
             show_warning(str(error))
             return
-        wanted, steps = self.begin.prediction(), self.begin.steps()
+        wanted, steps = self.begin.prediction(self.state.device), self.begin.steps()
         self._made_from = (out, self.begin.image_layer())
 
         def work(**options) -> pipeline.Assigned:
@@ -263,7 +267,7 @@ class ReviewWidget(Panel):
             self.say(f"{made.n_objects:,} objects, {made.n_links:,} links, made with {made.model}")
             self.open_session(out)
 
-        self.work.put(work, done=done, failed=self.on_failed, title="Reconstructing")
+        self.start("Reconstruction", work, layer=self.begin.image_layer(), done=done)
 
     def last_words(self) -> str:
         """Say what cancelling has left."""
@@ -331,7 +335,6 @@ class ReviewWidget(Panel):
         self._viewer.dims.events.current_step.disconnect(self._on_slice)
         session, self.desk.session = self.desk.session, None
         self.work.close(None if session is None else session.close)
-        self.begin.shut_down()
         self.mesh.end()
         self.hand.end_paint()
         self.canvas.end()

@@ -13,7 +13,7 @@ from napari_em_seg.errors import Cancelled
 from napari_em_seg.review.object_volume import ObjectVolume
 from napari_em_seg.review.scene import Scene
 from napari_em_seg.widgets.colours import DOUBTFUL, SOURCE, TARGET, rgb
-from napari_em_seg.widgets.layers import placed_like
+from napari_em_seg.widgets.layers import placed_like, take_away
 
 __all__ = ["DOUBTFUL_PLACE", "SURFACE", "Mesh", "Mesh3D", "mesh_of"]
 
@@ -129,7 +129,5 @@ class Mesh3D:
         self._hidden = []
 
     def _remove(self) -> None:
-        for layer in self._layers:
-            if layer in self._viewer.layers:
-                self._viewer.layers.remove(layer)
+        take_away(self._viewer, self._layers)
         self._layers = []

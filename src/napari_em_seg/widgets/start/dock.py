@@ -20,18 +20,16 @@ from qtpy.QtWidgets import (
     QVBoxLayout,
 )
 
+from napari_em_seg.widgets.device_box import DeviceBox
 from napari_em_seg.widgets.layers import role_of
 from napari_em_seg.widgets.panel import Panel
-from napari_em_seg.widgets.parts import PLUGIN, button, choice, form, remember
+from napari_em_seg.widgets.parts import PLUGIN, button, form
 from napari_em_seg.widgets.recent import recent_sessions
 from napari_em_seg.widgets.review.canvas import OBJECTS, SOURCES, TARGETS
 from napari_em_seg.widgets.start.steps import STEPS, Step, image_in
 
 __all__ = ["StartWidget"]
 
-_DEVICES = {
-    "auto (a GPU if there is one)": "auto", "CPU": "cpu", "CUDA GPU": "cuda", "Apple GPU": "mps"
-}  # fmt: skip
 _REVIEW_WIDTH = 430
 
 
@@ -56,10 +54,7 @@ class StartWidget(Panel):
     # Building
 
     def _build(self) -> None:
-        self.device = choice("Where networks run, in all docks of this window", _DEVICES)
-        remember("start", {"device": self.device})
-        self.device.currentIndexChanged.connect(self._on_device)
-        self._on_device()
+        self.device = DeviceBox(self.state)
         self.recent = QListWidget()
         self.recent.setToolTip("Sessions that were opened last: double-click, or Enter, opens one")
         self.recent.setMaximumHeight(5 * self.fontMetrics().lineSpacing())
@@ -153,9 +148,6 @@ class StartWidget(Panel):
     def _on_step(self, step: Step, _checked: bool = False) -> None:
         self.open_dock(step.dock)
 
-    def _on_device(self, _index: int = 0) -> None:
-        self.state.device = self.device.currentData()
-
     def _on_file(self) -> None:
         path, _ = QFileDialog.getOpenFileName(
             self, "Open a stack", "", "EM stacks (*.tif *.tiff *.h5 *.hdf5 *.hdf)"
@@ -203,6 +195,7 @@ class StartWidget(Panel):
 
     def let_go(self) -> None:
         """Follow the viewer no longer."""
+        self.device.let_go()
         self.state.changed.disconnect(self.refresh)
 
 
