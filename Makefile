@@ -30,8 +30,8 @@ setup-python:
 demo: setup ## Show the demo in a window, or write it to demo-output/ where there is no screen
 	@$(if $(HAS_SCREEN),$(BIN)/napari-em-seg demo,$(ON_SCREEN) $(BIN)/napari-em-seg demo --headless demo-output) $(ARGS)
 
-test: setup ## Run the tests; make test ARGS="tests/test_volume.py -k crop" runs some
-	@$(ON_SCREEN) $(BIN)/python -m pytest $(ARGS)
+test: setup ## Run the tests, in two processes; make test ARGS="tests/test_volume.py -k crop" runs some, in one
+	@$(ON_SCREEN) $(BIN)/python -m pytest $(if $(ARGS),$(ARGS),-n 2 --dist loadfile)
 
 lint: setup-python ## Check style, types, import directions, the plugin's manifest and the documentation
 	$(BIN)/ruff check .

@@ -10,6 +10,7 @@ import argparse
 import time
 from collections.abc import Mapping
 from dataclasses import replace
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -17,10 +18,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from metrics import DATA
+from napari_em_seg.assign.agreement import UNKNOWN
+from napari_em_seg.assign.assignments import APPEARANCE
 from napari_em_seg.assign.baselines import best_level, link_by_overlap, single_level
 from napari_em_seg.assign.confidence import LINK_FEATURES, error_probability, link_features
 from napari_em_seg.assign.costs import is_at_border
 from napari_em_seg.assign.errors import Comparison, compare, slice_errors
+from napari_em_seg.assign.features import FEATURES
 from napari_em_seg.assign.local import Resolver
 from napari_em_seg.assign.model import AssignmentModel
 from napari_em_seg.assign.problem import Problem
@@ -29,14 +33,17 @@ from napari_em_seg.assign.regret import regrets
 from napari_em_seg.assign.result import label_volume, objects
 from napari_em_seg.assign.sections import LEVELS
 from napari_em_seg.assign.simulated_review import Review, Reviewer, by_score, by_size, in_random_order, review
+from napari_em_seg.assign.training import samples_of, train_costs
 from napari_em_seg.io import open_volume
 from napari_em_seg.metrics import contingency, evaluate
 from napari_em_seg.pipeline import AssignRecipe, Prediction, Prices, Proposals, predict_affinities, propose
 from napari_em_seg.pipeline.agglomeration import scores_of_tree
 from napari_em_seg.pipeline.assignment import load_model, probabilities, program
-from napari_em_seg.pipeline.assignment_training import right_assignments
+from napari_em_seg.pipeline.assignment_training import connected, right_assignments
 from napari_em_seg.pipeline.evidence import PredictedMaps
+from napari_em_seg.pipeline.following import following
 from napari_em_seg.segment import best_h, hmin_watershed
+from napari_em_seg.volume import Volume
 
 IMAGES = Path(__file__).parents[1] / "docs" / "images"
 TUNING, VALIDATION = slice(0, 22), slice(22, 37)
@@ -201,6 +208,32 @@ def draw_corrections(courses: Mapping[tuple[str, float], Review]) -> None:
     figure.savefig(IMAGES / "corrections.svg")
 
 
+def followed(raw: Volume, tuning: Any, validation: Any) -> None:
+    """Print what it brings that the propagator follows all sections, with forests of several seeds."""
+    both = []
+    for part, (maps, truth) in ((TUNING, tuning), (VALIDATION, validation)):
+        image = Volume(raw[part], SIZE, "ac4")
+        begun = time.perf_counter()
+        found = propose(image, maps, voxel_size_nm=SIZE, followed=following(image, SIZE, "auto", lambda: False))
+        print(f"{len(image)} slices followed and proposed in {time.perf_counter() - begun:.0f} s", flush=True)
+        both.append((found, right_assignments(found, connected(truth))))
+    (tuned, right), (unseen, unseen_right) = both
+    column, is_link = FEATURES.index("agreement"), unseen.assignments.kind < APPEARANCE
+    for name in ("agreement", "overlap", "evidence"):
+        values = unseen.features[is_link, FEATURES.index(name)].astype(np.float64)
+        print(f"AUC of {name} alone: {auc(~unseen_right[is_link], values):.3f}")
+    for seed, uses in product(range(3), (False, True)):
+        rows, new = (np.array(one.features) for one in (tuned, unseen))
+        if not uses:
+            rows[:, column] = new[:, column] = UNKNOWN
+        samples = samples_of(tuned.hypotheses, tuned.assignments, rows, right)
+        probability = train_costs([samples], seed=seed).probability(new)
+        solution = Resolver(program(unseen, probability, Prices(4.5, 1.5))).solution
+        h, a = unseen.hypotheses, unseen.assignments
+        labels = label_volume(h, objects(h, a, solution.chosen[: len(a)]), fill=FILL)
+        line(f"seed {seed}, {'with' if uses else 'without'} agreement", "", labels, validation[1], 0)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--affinity", default="affinity", help="name or file of the affinity model")
@@ -209,6 +242,7 @@ def main() -> None:
     parser.add_argument("--cache", type=Path, help="a folder that keeps predictions")
     parser.add_argument("--no-routes", action="store_true", help="leave the other routes out")
     parser.add_argument("--no-review", action="store_true", help="leave the simulated reviews out")
+    parser.add_argument("--follow", action="store_true", help="only what following all sections brings")
     arguments = parser.parse_args()
     path = DATA / "ac4_z63-99.h5"
     if not path.exists():
@@ -230,6 +264,9 @@ def main() -> None:
     maps, truth = validation
     print(f"{'route':34} {'at':>6} {'Rand':>8} {'VI split':>8} {'VI merge':>8} inter FN, FP  intra FN, FP"
           f"   inter  seconds")  # fmt: skip
+    if arguments.follow:
+        followed(raw, tuning, validation)
+        return
     if not arguments.no_routes:
         watersheds(tuning, validation)
     recipe = AssignRecipe(model=arguments.model)

@@ -1,8 +1,11 @@
 """What tests of several folders share."""
 
+import contextlib
+import importlib.util
 import os
+import shutil
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,6 +18,39 @@ from napari_em_seg.volume import Volume
 
 settings.register_profile("no clock", deadline=None)  # how long an example takes is no matter of tests
 settings.load_profile("no clock")
+
+SCREENS, OPEN = contextlib.ExitStack(), list[str]()
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_setupnodes(config: pytest.Config, specs: Sequence[object]) -> None:
+    """Start a screen for each of the processes that share the tests: windows would take each other's focus."""
+    os.environ.setdefault("OMP_NUM_THREADS", "1")  # more threads than cores wait for each other
+    if shutil.which("Xvfb"):
+        script = importlib.util.spec_from_file_location(
+            "with_display", Path(__file__).parents[1] / "scripts" / "with_display.py"
+        )
+        module = importlib.util.module_from_spec(script)
+        script.loader.exec_module(module)
+        OPEN.extend(SCREENS.enter_context(module.virtual_screen()) for _ in specs)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_configure_node(node: Any) -> None:
+    """Hand one of the screens to a process."""
+    node.workerinput["screen"] = OPEN.pop() if OPEN else None
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Take that screen, in one of the processes."""
+    screen = getattr(config, "workerinput", {}).get("screen")
+    if screen:
+        os.environ["DISPLAY"] = screen
+
+
+def pytest_unconfigure(config: pytest.Config) -> None:
+    """Let the screens go."""
+    SCREENS.close()
 
 
 @pytest.fixture(scope="session")

@@ -5,7 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from napari_em_seg.assign import solver
+from napari_em_seg.assign import local, solver
 from napari_em_seg.assign.local import Resolver
 from napari_em_seg.assign.result import check_forest
 from napari_em_seg.assign.solver import InfeasiblePinsError, solve
@@ -33,8 +33,12 @@ def random_changes(rng, resolver, problem):
     return changes
 
 
+@pytest.mark.parametrize("worth", [None, 0, 40])
 @pytest.mark.parametrize("size", [{}, {"n_slices": 4, "side": 20, "depth": 3}])
-def test_pins_that_come_and_go_lead_where_solving_anew_leads(size, make_program, least):
+def test_pins_that_come_and_go_lead_where_solving_anew_leads(size, worth, make_program, least, monkeypatch):
+    if worth is not None:  # little is solved around a change before all is relaxed anew
+        for module in (local, solver):
+            monkeypatch.setattr(module, "nearby", lambda _: worth)
     rng, refused, accepted = np.random.default_rng(0), 0, 0
     for seed in range(12):
         program = make_program(seed, **size)
@@ -144,3 +148,34 @@ def test_pins_of_what_is_not_there_are_refused(make_program):
         with pytest.raises(DataError, match="pin"):
             resolver.pin(pins)
         assert state(resolver) == before
+
+
+def test_fixed_pins_lead_where_the_same_pins_lead_and_stay_under_others(make_program, least):
+    rng, clashes, solved = np.random.default_rng(7), 0, 0
+    for seed in range(12):
+        program = make_program(seed, n_slices=4, side=20)
+        problem, m = program.problem, program.problem.n_assignments
+        fixed = {int(v): int(rng.random() < 0.7) for v in rng.choice(m, 3, replace=False)}
+        if not np.isfinite(least(problem, fixed)):
+            with pytest.raises(InfeasiblePinsError):
+                Resolver(problem, fixed=fixed)
+            clashes += 1
+            continue
+        resolver = Resolver(problem, fixed=fixed)
+        for _ in range(8):
+            pins = fixed | {int(v): int(rng.random() < 0.5) for v in rng.choice(m, 2) if int(v) not in fixed}
+            best, before = least(problem, pins), state(resolver)
+            if not np.isfinite(best):
+                with pytest.raises(InfeasiblePinsError) as caught:
+                    resolver.solve(pins)
+                assert least(problem, caught.value.pins) == np.inf
+                assert state(resolver) == before
+                clashes += 1
+                continue
+            solution = resolver.solve(pins)
+            assert all(solution.chosen[v] == value for v, value in pins.items())
+            np.testing.assert_array_equal(problem.matrix @ solution.chosen.astype(float), problem.right)
+            assert solution.objective == pytest.approx(best, abs=1e-5)
+            assert solution.bound == pytest.approx(best, abs=1e-4)
+            solved += 1
+    assert min(clashes, solved) > 5

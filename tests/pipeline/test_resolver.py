@@ -362,3 +362,29 @@ def test_an_object_from_elsewhere_is_whole_and_what_is_in_its_way_gives_way(sess
     check(session)
     session.undo()
     assert session.outcome.chosen[: len(made.kind)].tolist() == made.outcome.chosen.tolist()
+
+
+def test_links_of_what_an_object_has_taken_are_refused_and_the_object_is_named(session, made):
+    shape = made.nodes.shape
+    masks = {z: np.zeros(shape[1:], bool) for z in (1, 2, 3)}
+    for z, mask in masks.items():
+        mask[20 + z : 50 + z, 30:70] = True
+    session.add_object(masks)
+    by_hand = set(session.state.links)
+    taken = {(z, i) for z in masks for node in np.unique(made.nodes[z][masks[z]]) if node >= 0
+             for i in made.hypotheses().path(node)}  # fmt: skip
+    taken = {i for _, i in taken}
+    sides = np.concatenate((made.sources, made.targets), axis=1)
+    touches = np.isin(sides, list(taken)).any(axis=1)
+    assert touches.any()
+    before = session.outcome.chosen.tolist()
+    rng = np.random.default_rng(0)
+    for link in rng.choice(np.flatnonzero(touches), 20, replace=False).tolist():
+        with pytest.raises(InfeasiblePinsError) as caught:
+            session.accept(link)
+        assert caught.value.pins.keys() - {link} <= by_hand
+        assert len(caught.value.pins) == 2
+        assert session.outcome.chosen.tolist() == before
+    session.undo()
+    session.accept(int(np.flatnonzero(touches & made.outcome.chosen)[0]))
+    check(session)

@@ -5,6 +5,7 @@ import pytest
 
 from napari_em_seg.errors import DataError, EmSegError
 from napari_em_seg.review import Session, copy_fresh, create_session, replay
+from napari_em_seg.review.conflicts import without_margins
 from napari_em_seg.review.object_volume import ObjectVolume
 
 
@@ -52,6 +53,21 @@ def test_accepted_objects_are_never_overwritten(path, small):
         assert (ObjectVolume(session.view)[:] == before).all()
         session.add_object({1: square(7, 2), 2: square(7, 3)})  # beside it there is room
         assert len(np.unique(ObjectVolume(session.view)[1][square(7, 2)])) == 1
+
+
+def test_what_a_mask_only_touches_is_left_to_its_object():
+    plane = np.zeros((12, 12), np.uint32)
+    plane[:, :4], plane[:, 4:8], plane[:3, 8:] = 1, 2, 3
+    wide = np.zeros((12, 12), bool)
+    wide[:, 3:8] = True  # a column of 1, all of 2
+    found = without_margins(plane[None], {0: wide})
+    assert (found[0] == (plane == 2)).all()
+    inside = np.zeros((12, 12), bool)
+    inside[1:3, 1:3] = True  # within 1, which gives way
+    assert (without_margins(plane[None], {0: inside})[0] == inside).all()
+    across = np.zeros((12, 12), bool)
+    across[2, 2:11] = True  # a little of each: nothing would be left of it
+    assert (without_margins(plane[None], {0: across})[0] == across).all()
 
 
 def test_replayed_it_is_the_same(path, small, tmp_path):

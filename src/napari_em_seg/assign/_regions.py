@@ -130,7 +130,15 @@ class Regions:
         An answer.
     pins
         −1 where a variable is free; x has to comply.
+
+    Attributes
+    ----------
+    work, allowed
+        Columns of all that was solved, and how many may be before no region is grown any more.
     """
+
+    work: int = 0
+    allowed: float = np.inf
 
     def __init__(
         self, matrix: Matrix, problem: Problem, prices: Vector, base: float, x: Vector, pins: NDArray[np.int8]
@@ -168,6 +176,11 @@ class Regions:
         """No answer that complies with the pins costs less."""
         pinned = (self.pins == 1) & (self.region_of < 0)
         return float(self.base + self.prices[pinned].sum() + sum(r.minimum for r in self.regions.values()))
+
+    @property
+    def is_spent(self) -> bool:
+        """Whether more was solved than is allowed, so that regions are left as they are."""
+        return self.work > self.allowed
 
     def payers(self) -> Index:
         """Return the columns outside of closed regions at which x pays and could do without."""
@@ -231,7 +244,8 @@ class Regions:
             broken = self._broken(rows, columns, values) if is_solved else rows[:0]
             is_closed = is_solved and not len(broken)
             result = Attempt(rows, columns, values, minimum, limit, tuple(absorbed), is_closed)
-            if not is_solved or not len(broken) or minimum >= enough or seconds() <= 0 or (stop and stop()):
+            is_late = self.is_spent or seconds() <= 0 or (stop and stop())
+            if not is_solved or not len(broken) or minimum >= enough or is_late:
                 return result
             rows = np.union1d(rows, broken)
 
@@ -269,13 +283,14 @@ class Regions:
             found = self.attempt(rows, limit=limit, seconds=seconds, stop=stop)
             self.accept(found)
             cheap = self.underpriced(found.rows)
-            if not len(cheap):
+            if not len(cheap) or self.is_spent:
                 return found
             rows, limit = self.matrix.rows_of(cheap), max(found.limit, float(self.prices[cheap].max()))
             rows = np.union1d(rows, found.rows)
 
     def _solve(self, rows: Index, columns: Index, seconds: float, stop: Stop) -> tuple[Answer, float]:
         """Return the answer to a region alone, and what to add to its bound."""
+        self.work += len(columns)
         starts, places, values = self.matrix.cut_out(rows, columns)
         x, pins = self.x[columns], self.pins[columns]
         costs = self.prices[columns] + np.where(x > 0, -_TIE, _TIE)

@@ -19,12 +19,15 @@ __all__ = [
     "Solution",
     "clash",
     "close_gap",
+    "nearby",
     "refuse_odd",
     "refuse_options",
     "relax",
     "solve",
     "solved",
 ]
+
+_LEAST_WORK = 10_000  # columns: some hundredths of a second
 
 Pins = Mapping[int, int]
 """Variables that have to be 1, or 0."""
@@ -33,7 +36,7 @@ Cancelled = Callable[[], bool] | None
 
 
 class InfeasiblePinsError(EmSegError, ValueError):
-    """Pins that no answer complies with; ``pins`` are some of them of which none could be left out."""
+    """Pins that no answer complies with; of those in ``pins`` that can come and go none could be left out."""
 
     def __init__(self, pins: Mapping[int, int]) -> None:
         self.pins = dict(pins)
@@ -123,13 +126,14 @@ def solve(
     """
     refuse_options(solver, gap, time_limit)
     refuse_odd(problem, pins or {})
-    regions, relaxed, n_fractional = relax(problem, time_limit=time_limit, cancelled=cancelled)
+    free, relaxed, n_fractional = relax(problem, time_limit=time_limit, cancelled=cancelled)
+    regions = free.copy()
     if solver != "highs":
         begun = time.perf_counter()
         try:
             x = _pulp.solve(problem, dict(pins or {}), solver, gap=gap, time_limit=time_limit)
         except NoAnswer as error:
-            raise clash(regions, dict(pins or {}), error) from error
+            raise clash(free, dict(pins or {}), error) from error
         seconds = {"relaxed": relaxed, solver: time.perf_counter() - begun}
         return Solution(x > 0.5, float(problem.costs @ x), regions.base, regions.prices, regions.base,
                         n_fractional, seconds)  # fmt: skip
@@ -137,7 +141,7 @@ def solve(
     try:
         close_gap(regions, pins or {}, gap=gap, seconds=time_limit - relaxed, cancelled=cancelled)
     except NoAnswer as error:
-        raise clash(regions, dict(pins or {}), error) from error
+        raise clash(free, dict(pins or {}), error) from error
     return solved(regions, n_fractional, {"relaxed": relaxed, "whole": time.perf_counter() - begun})
 
 
@@ -147,6 +151,11 @@ def refuse_options(solver: str, gap: float, time_limit: float) -> None:
     if not gap >= 0 or not time_limit > 0:
         raise DataError(f"The gap is {gap} and the time limit {time_limit}",
                         "a gap from 0 on, and some seconds", "Use the defaults")  # fmt: skip
+
+
+def nearby(problem: Problem) -> int:
+    """Return the columns that solving around a change is worth; more take longer than relaxing all anew."""
+    return max(_LEAST_WORK, len(problem.costs) // 10)
 
 
 def refuse_odd(problem: Problem, pins: Pins) -> None:
@@ -169,7 +178,7 @@ def close_gap(
 
     for rows in regions.pin(pins):
         regions.close(rows, seconds=left, stop=cancelled)
-    while left() > 0 and not (cancelled and cancelled()):
+    while left() > 0 and not regions.is_spent and not (cancelled and cancelled()):
         payers = regions.payers()
         if not len(payers) or regions.objective - regions.bound <= gap * abs(regions.objective):
             break
@@ -186,23 +195,29 @@ def solved(regions: Regions, n_fractional: int, seconds: Mapping[str, float]) ->
 
 
 def relax(
-    problem: Problem, *, time_limit: float = 600.0, cancelled: Cancelled = None
+    problem: Problem, *, fixed: Pins | None = None, time_limit: float = 600.0, cancelled: Cancelled = None
 ) -> tuple[Regions, float, int]:
-    """Solve the relaxed program; return a first answer, the seconds, and the fractional variables."""
+    """Solve the relaxed program; return a first answer, the seconds, and the fractional variables.
+
+    Variables ``fixed`` are pinned in it, and so in all that is proven; those that clash are an error.
+    """
     begun = time.perf_counter()
     matrix, n = Matrix(problem.matrix), len(problem.costs)
-    program = Program(problem.costs, matrix.starts, matrix.columns, matrix.values, problem.right,
-                      np.zeros(n), np.full(n, np.inf))  # fmt: skip
+    pins, least, most = np.full(n, -1, np.int8), np.zeros(n), np.full(n, np.inf)
+    for variable, value in (fixed or {}).items():
+        pins[variable] = least[variable] = most[variable] = value
+    program = Program(problem.costs, matrix.starts, matrix.columns, matrix.values, problem.right, least, most)
     found = solve_lp(program, seconds=time_limit, stop=cancelled)
-    pins = np.full(n, -1, np.int8)
+    if found.is_infeasible:
+        raise InfeasiblePinsError(fixed or {})
     if found.values is None or found.reduced_costs is None:
         prices = np.zeros(n)  # no bound is known but that of costs that are not negative
         bound = float(np.minimum(problem.costs, 0).sum())
-        regions = Regions(matrix, problem, prices, bound, _nothing(problem), pins)
+        regions = Regions(matrix, problem, prices, bound, _nothing(problem), pins * 0 - 1)
         return regions, time.perf_counter() - begun, n
     is_fractional = np.abs(found.values - np.round(found.values)) > 1e-7
     x = _floored(problem, np.where(is_fractional, 0.0, np.round(found.values)))
-    prices = np.maximum(found.reduced_costs, 0.0)
+    prices = np.where(pins < 0, np.maximum(found.reduced_costs, 0.0), 0.0)
     regions = Regions(matrix, problem, prices, found.bound, x, pins)
     return regions, time.perf_counter() - begun, int(is_fractional.sum())
 
@@ -210,20 +225,16 @@ def relax(
 def clash(regions: Regions, pins: Pins, found: NoAnswer) -> InfeasiblePinsError:
     """Return the error for pins that clash, naming as few of them as do.
 
-    Of those at the place where there was no answer, each is left out, if it can be.
+    Of those at the place where there was no answer, each is left out, if it can be; but pins that the regions
+    began with stay, and are named if they are at that place. What would take too long is not looked into.
     """
-    free = regions.copy()
-    pinned = np.flatnonzero(free.pins >= 0)
-    if len(pinned):
-        free = Regions(
-            free.matrix, free.problem, free.prices, free.base, _nothing(free.problem), free.pins * 0 - 1
-        )
+    fixed = {int(v): int(regions.pins[v]) for v in np.flatnonzero(regions.pins >= 0)}
     blamed = _those(pins, found)
-    for variable in list(blamed):
+    for variable in [v for v in blamed if v not in fixed]:
         if variable in blamed:
             rest = {v: value for v, value in blamed.items() if v != variable}
-            still = _try(free, rest)
-            blamed = blamed if still is None else _those(rest, still)
+            still = _try(regions, {v: value for v, value in rest.items() if v not in fixed})
+            blamed = blamed if still is None else _those({**fixed, **rest}, still)
     return InfeasiblePinsError(blamed)
 
 
@@ -234,8 +245,9 @@ def _those(pins: Pins, found: NoAnswer) -> dict[int, int]:
 
 
 def _try(free: Regions, pins: Pins) -> NoAnswer | None:
-    """Return where some pins allow no answer, if they do not."""
+    """Return where some pins allow no answer, if they do not, as far as little work can tell."""
     trial = free.copy()
+    trial.work, trial.allowed = 0, nearby(free.problem)
     try:
         for rows in trial.pin(pins):
             trial.close(rows)

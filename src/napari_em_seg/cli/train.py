@@ -283,10 +283,19 @@ def assignment(
         Literal["auto", "sections", "levels"],
         typer.Option(metavar="auto|sections|levels", help="Where hypotheses come from; see assign."),
     ] = "auto",
+    follow: Annotated[
+        bool,
+        typer.Option(
+            "--follow",
+            help="Let the propagator follow all sections, and learn from how well it agrees; assign then does "
+            "so too, which takes long without a GPU.",
+        ),
+    ] = False,
     seed: Seed = 0,
     name: Name = None,
     source: Source = None,
     licence: Licence = ASK,
+    device: Device = "auto",
     overwrite: Overwrite = False,
 ) -> None:
     """Train what assign knows of assignments: how probable each is, and how likely a chosen one is wrong."""
@@ -299,8 +308,8 @@ def assignment(
     }
     with progress_bar("Training") as progress, stop_on_interrupt() as cancelled:
         model = pipeline.train_assignment(
-            out, parts, pipeline.AssignRecipe(hypotheses), seed=seed, card=card, overwrite=overwrite,
-            progress=progress, cancelled=cancelled,
+            out, parts, pipeline.AssignRecipe(hypotheses), seed=seed, with_following=follow, device=device,
+            card=card, overwrite=overwrite, progress=progress, cancelled=cancelled,
         )  # fmt: skip
     typer.echo(f"Wrote {out}; leaving out costs {model.prices.nothing:g}, ends {model.prices.end:g}")
 

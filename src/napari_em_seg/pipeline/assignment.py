@@ -1,6 +1,6 @@
 """From a prediction to assignments: hypotheses, candidates, costs, the best choice, how sure each link is."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
@@ -8,6 +8,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from napari_em_seg.assign.agreement import Step, agreement
 from napari_em_seg.assign.assignments import Assignments
 from napari_em_seg.assign.candidates import Candidates, Limits, find_candidates
 from napari_em_seg.assign.costs import Prices, assignment_costs, untrained_probability
@@ -31,6 +32,8 @@ __all__ = [
 ]  # fmt: skip
 
 SUPERVOXELS = Fragments(low=0.02, size_threshold=1000, weight_threshold=0.1, crumbs=0)
+
+_FOLLOWING = 96  # steps that following counts for, beside four others: it takes far longer
 
 Source = Literal["auto", "sections", "levels"]
 """Where hypotheses come from: sections of an agglomeration's nested segments, or level sets of boundaries."""
@@ -101,7 +104,7 @@ def propose(
     recipe: AssignRecipe = USUAL,
     *,
     voxel_size_nm: VoxelSize | None = None,
-    agreement: Callable[[Hypotheses, Candidates], NDArray[np.float32]] | None = None,
+    followed: Callable[[Progress], Iterable[Step]] | None = None,
     only: Callable[[Hypotheses], Hypotheses] | None = None,
     progress: Progress = None,
     cancelled: Callable[[], bool] = lambda: False,
@@ -118,8 +121,9 @@ def propose(
         How.
     voxel_size_nm
         Of the volume.
-    agreement
-        Gives for each pair of regions how well a propagator's masks agree.
+    followed
+        Gives objects that were followed from slice to slice, and calls what it is given while it does so; see
+        `pipeline.following`.
     only
         Leaves hypotheses out.
     progress
@@ -130,7 +134,7 @@ def propose(
     if tuple(raw.shape) != maps.shape:
         raise DataError(f"The image is {tuple(raw.shape)} and the prediction {maps.shape} (z, y, x)",
                         "a prediction of the same slices", "Predict this image")  # fmt: skip
-    steps = Steps(progress, cancelled, 4)
+    steps = Steps(progress, cancelled, 4 if followed is None else 4 + _FOLLOWING)
     labels, tree, cuts = None, None, []
     if maps.is_affinity or recipe.source_for(maps) == "sections":
         labels, tree = _agglomerated(maps, recipe, voxel_size_nm)
@@ -144,7 +148,9 @@ def propose(
     hypotheses = hypotheses if only is None else only(hypotheses)
     candidates = find_candidates(hypotheses, maps.across, recipe.limits, cancelled=steps.go_on)
     steps.next()
-    agreed = None if agreement is None else agreement(hypotheses, candidates)
+    agreed = None
+    if followed is not None:
+        agreed = agreement(hypotheses, candidates.pairs, followed(steps.part(_FOLLOWING)))
     evidence = Evidence(raw, maps.boundary, maps.across, cuts, LEVELS if cuts else (), labels, agreed)
     features = assignment_features(hypotheses, candidates, evidence, cancelled=steps.go_on)
     steps.next()
@@ -223,6 +229,17 @@ class Steps:
         if self._cancelled():
             raise Cancelled("The work was cancelled")
         return False
+
+    def part(self, n: int) -> Progress:
+        """Return progress of work that is to count as the n steps that come next."""
+        before = self._done
+
+        def on_progress(done: int, total: int) -> None:
+            self._done = before + n * done // max(total, 1)
+            if self._progress is not None:
+                self._progress(self._done, self._n)
+
+        return on_progress
 
     def next(self) -> None:
         """Count one more step."""

@@ -26,6 +26,7 @@ from napari_em_seg.forest import Forest, fit_forest
 from napari_em_seg.metrics import contingency, evaluate
 from napari_em_seg.pipeline.assignment import USUAL, AssignRecipe, Proposals, Steps, program, propose
 from napari_em_seg.pipeline.evidence import PredictedMaps
+from napari_em_seg.pipeline.following import FOLLOWS, Followed, following
 from napari_em_seg.volume import ArrayLike, Progress, VoxelSize
 
 __all__ = ["PRICES", "TruthPart", "connected", "right_answer", "right_assignments", "train_assignment"]
@@ -54,6 +55,8 @@ def train_assignment(
     *,
     seed: int = 0,
     prices: Prices | None = None,
+    with_following: bool = False,
+    device: str = "auto",
     card: Mapping[str, Any] | None = None,
     overwrite: bool = False,
     progress: Progress = None,
@@ -78,6 +81,11 @@ def train_assignment(
         Of the forests.
     prices
         None: the best of `PRICES`.
+    with_following
+        Whether the propagator follows all sections, so that the forest sees how well it agrees. What is trained
+        so asks it for every volume that it is used on, which takes long without a GPU.
+    device
+        For that.
     card
         What else to write down.
     overwrite
@@ -93,7 +101,8 @@ def train_assignment(
         raise DataError("There is no volume", "at least one with its truth", "Give --data")
     cases, steps = [], Steps(progress, cancelled, 2 * len(parts) + 2)
     for number, part in enumerate(parts):
-        cases.append(_case(part, recipe, number, cancelled))
+        followed = following(part.raw, part.voxel_size_nm, device, cancelled) if with_following else None
+        cases.append(_case(part, recipe, number, followed, cancelled))
         steps.next()
     unseen = []
     for case in cases:
@@ -107,7 +116,7 @@ def train_assignment(
     costs = train_costs([case.samples() for case in cases], seed=seed)
     about = {
         **(card or {}), "source": recipe.source_for(parts[0].maps), "voxel_size_nm": parts[0].voxel_size_nm,
-        "seed": seed, "n_right": costs.card["n_right"], "min_area": recipe.min_area,
+        "seed": seed, "n_right": costs.card["n_right"], "min_area": recipe.min_area, FOLLOWS: with_following,
     }  # fmt: skip
     model = AssignmentModel(costs, errors, best, about)
     steps.go_on()
@@ -158,13 +167,17 @@ class _Case:
         return is_first, ~is_first
 
 
-def _case(part: TruthPart, recipe: AssignRecipe, number: int, cancelled: Callable[[], bool]) -> _Case:
+def _case(
+    part: TruthPart, recipe: AssignRecipe, number: int, followed: Followed | None, cancelled: Callable[[], bool]
+) -> _Case:
     """Return what can be learned from a volume; one of which nothing can be is an error."""
     if part.truth.shape != part.maps.shape:
         raise DataError(f"The truth of volume {number + 1} is {part.truth.shape} and the prediction "
                         f"{part.maps.shape} (z, y, x)", "both of the same slices",
                         "Say which slices A:B of the labels were predicted")  # fmt: skip
-    proposals = propose(part.raw, part.maps, recipe, voxel_size_nm=part.voxel_size_nm, cancelled=cancelled)
+    proposals = propose(
+        part.raw, part.maps, recipe, voxel_size_nm=part.voxel_size_nm, followed=followed, cancelled=cancelled
+    )
     truth = connected(part.truth)
     right = right_assignments(proposals, truth)
     if not right.any():

@@ -31,6 +31,7 @@ from napari_em_seg.pipeline.assignment import (
     propose,
 )
 from napari_em_seg.pipeline.evidence import PredictedMaps, open_maps
+from napari_em_seg.pipeline.following import following, follows
 from napari_em_seg.pipeline.joins import joins_of
 from napari_em_seg.pipeline.prediction import Prediction, predict_affinities, resolved
 from napari_em_seg.pipeline.resolver import LinkResolver, Scorer, with_added
@@ -116,7 +117,7 @@ def reconstruct_to_session(
         maps = PredictedMaps(found[:3])
         steps = [{"step": "predict", "parameters": to_plain(resolved(image, wanted))}]
     made = reconstruct(
-        image, maps, recipe, voxel_size_nm=image.voxel_size_nm,
+        image, maps, recipe, voxel_size_nm=image.voxel_size_nm, device=wanted.device,
         progress=_part(progress, 100 * n_predict, 100, total), cancelled=cancelled,
     )  # fmt: skip
     merges = joins_of(made, maps, image.voxel_size_nm, cancelled)
@@ -171,16 +172,19 @@ def reconstruct(
     solver: str = "highs",
     gap: float = 1e-3,
     time_limit: float = 600.0,
+    device: str = "auto",
     progress: Progress = None,
     cancelled: Callable[[], bool] = lambda: False,
 ) -> Reconstruction:
-    """Propose, price, solve and score."""
+    """Propose, price, solve and score; where the model has learned from it, sections are followed first."""
     refuse_options(solver, gap, time_limit)
-    steps = Steps(None if progress is None else lambda done, _: progress(4 + done, 6), cancelled, 2)
+    steps = Steps(None if progress is None else lambda done, _: progress(400 + 100 * done, 600), cancelled, 2)
     model = load_model(recipe, maps, voxel_size_nm)
     proposals = propose(
-        raw, maps, recipe, voxel_size_nm=voxel_size_nm, progress=_part(progress, 0, 4, 6), cancelled=cancelled
-    )
+        raw, maps, recipe, voxel_size_nm=voxel_size_nm, progress=_part(progress, 0, 400, 600),
+        followed=following(raw, voxel_size_nm, device, cancelled) if follows(model) else None,
+        cancelled=cancelled,
+    )  # fmt: skip
     prices = Prices() if model is None else model.prices
     problem = program(proposals, probabilities(proposals, model), prices)
     resolver = Resolver(problem, gap=gap, time_limit=time_limit, cancelled=cancelled)

@@ -3,7 +3,6 @@
 from collections.abc import Mapping
 from dataclasses import replace
 from functools import cached_property
-from itertools import combinations
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,6 +16,7 @@ from napari_em_seg.assign.local import Resolver
 from napari_em_seg.assign.model import AssignmentModel
 from napari_em_seg.assign.problem import Problem, leaf_paths, make_problem
 from napari_em_seg.assign.regret import regrets
+from napari_em_seg.assign.solver import InfeasiblePinsError
 from napari_em_seg.pipeline.assignment import model_named
 from napari_em_seg.review import AddedLink, AddedRegion, Outcome, Reconstruction, Scores, State
 
@@ -24,6 +24,8 @@ __all__ = ["LinkResolver", "Scorer", "with_added"]
 
 Column = NDArray[np.float64]
 Mask = NDArray[np.bool_]
+
+_WIDE = 1 << 32  # more than a slice has columns
 
 
 class LinkResolver:
@@ -43,23 +45,34 @@ class LinkResolver:
         model = model_named(str(card.get("file") or card.get("name", "")))
         self._scorer = Scorer(self._hypotheses, made.assignments, made.features, made.costs, prices, model)
         self._added: tuple[object, ...] = ()
+        self._taken: dict[int, int] = {}
         self._resolver = Resolver(self._problem)
         self._before, self._pins = made.outcome, dict[int, int]()
 
     def solve(self, state: State) -> Outcome:
         """Return the best solution under the pins of a state, with what was made by hand."""
         m = len(self._made.kind)
-        added = (tuple(state.links.items()), tuple(state.regions), state.n_links, state.n_regions)
-        if added != self._added:
-            problem = _extended(self._problem, self._hypotheses, state)
-            self._resolver, self._added = Resolver(problem), added
-        off = {m + k: 0 for k in range(state.n_links) if m + k not in state.links}
-        solution = self._resolver.solve({**state.assignment_pins, **off})
-        chosen = solution.chosen[: m + state.n_links]
         pins = state.assignment_pins
+        fixed = {m + k: pins.get(m + k, -1) if m + k in state.links else 0 for k in range(state.n_links)}
+        fixed = {link: value for link, value in fixed.items() if value >= 0}
+        added = (tuple(state.links.items()), tuple(state.regions), state.n_regions, fixed)
+        if added != self._added:
+            self._resolver = _resolver_of(_extended(self._problem, self._hypotheses, state), fixed)
+            self._added, self._taken = added, _taken(self._hypotheses, state, fixed)
+        self._refuse_taken(pins)
+        solution = self._resolver.solve({**pins, **fixed})
+        chosen = solution.chosen[: m + state.n_links]
         outcome = Outcome(chosen, solution.objective, solution.gap, self._scores(chosen, pins))
         self._before, self._pins = outcome, pins
         return outcome
+
+    def _refuse_taken(self, pins: Mapping[int, int]) -> None:
+        """Refuse links of regions that an object has taken: to find that out from the program takes long."""
+        for link, value in pins.items():
+            if value and link < len(self._made.kind):
+                for region in (*self._made.sources[link].tolist(), *self._made.targets[link].tolist()):
+                    if region in self._taken:
+                        raise InfeasiblePinsError({link: 1, self._taken[region]: 1})
 
     def _scores(self, chosen: Mask, pins: dict[int, int]) -> Scores:
         """Score anew; regrets only where something nearby has changed, be it only what is allowed."""
@@ -173,6 +186,27 @@ def _window(nodes: NDArray[np.int32], region: AddedRegion) -> NDArray[np.int32]:
     return nodes[region.z, region.y : region.y + height, region.x : region.x + width]
 
 
+def _taken(hypotheses: Hypotheses, state: State, fixed: Mapping[int, int]) -> dict[int, int]:
+    """Return the regions that painted ones in use overlap, each with a link that says these are used."""
+    found: dict[int, int] = {}
+    for link, value in fixed.items():
+        painted = state.links[link].targets[0] if value else -1
+        if painted in state.regions:
+            region = state.regions[painted]
+            for node in np.unique(_window(hypotheses.nodes, region)[region.mask]).tolist():
+                if node >= 0:
+                    found.update(dict.fromkeys(hypotheses.path(node), link))
+    return found
+
+
+def _resolver_of(problem: Problem, fixed: Mapping[int, int]) -> Resolver:
+    """Return what solves; links made by hand that clash among themselves are left for it to tell which."""
+    try:
+        return Resolver(problem, fixed=fixed)
+    except InfeasiblePinsError:
+        return Resolver(problem)
+
+
 def _extended(problem: Problem, hypotheses: Hypotheses, state: State) -> Problem:
     """Return the program with what was made by hand; `_exclusive` says what excludes what."""
     n, m, n_links = len(hypotheses), problem.n_assignments, state.n_links
@@ -230,14 +264,26 @@ def _exclusive(hypotheses: Hypotheses, state: State, nothing: Column) -> tuple[s
 
 def _overlapping(regions: Mapping[int, AddedRegion]) -> set[tuple[int, int]]:
     """Return the pairs of painted regions that have pixels in common, the lower number first."""
-    place = {number: _pixels(region) for number, region in regions.items()}
-    return {(a, b) for a, b in combinations(sorted(regions), 2)
-            if regions[a].z == regions[b].z and not place[a].isdisjoint(place[b])}  # fmt: skip
+    found, by_slice = set[tuple[int, int]](), dict[int, list[int]]()
+    for number in sorted(regions):
+        by_slice.setdefault(regions[number].z, []).append(number)
+    for numbers in by_slice.values():
+        pixels = [_pixels(regions[number]) for number in numbers]
+        place = np.concatenate(pixels)
+        owner = np.repeat(numbers, [len(some) for some in pixels])
+        order = np.argsort(place, kind="stable")  # at one place the lower number stays first
+        place, owner, step = place[order], owner[order], 1
+        while (same := place[step:] == place[:-step]).any():
+            pairs = np.stack((owner[:-step][same], owner[step:][same]), axis=1)
+            found.update((int(a), int(b)) for a, b in np.unique(pairs, axis=0))
+            step += 1
+    return found
 
 
-def _pixels(region: AddedRegion) -> set[tuple[int, int]]:
+def _pixels(region: AddedRegion) -> NDArray[np.int64]:
+    """Return where its pixels are, as one number each."""
     y, x = np.nonzero(region.mask)
-    return set(zip((y + region.y).tolist(), (x + region.x).tolist(), strict=True))
+    return np.asarray((y + region.y) * _WIDE + x + region.x, np.int64)
 
 
 def _sides(links: list[AddedLink | None], side: str, n_rows: int) -> sparse.csr_array:
