@@ -10,8 +10,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-# Pictures show napari as it comes, whatever the settings of whoever makes them.
+# Pictures show napari as it comes, whatever the settings and models of whoever makes them.
 os.environ["NAPARI_CONFIG"] = str(Path(tempfile.mkdtemp(prefix="napari-em-seg-")) / "settings.yaml")
+os.environ["EM_SEG_MODELS"] = tempfile.mkdtemp(prefix="napari-em-seg-models-")
 
 import napari
 import numpy as np
@@ -169,16 +170,14 @@ def train(viewer: napari.Viewer) -> None:
     painted.refresh()
     viewer.dims.set_current_step(0, 4)
     viewer.fit_to_view(margin=0.02)
-    with tempfile.TemporaryDirectory() as folder:
-        os.environ["EM_SEG_MODELS"] = folder
-        dock.go.click()
-        while dock.work.is_busy and len(dock.curves.errors) < 4:
-            settle(0.5)
-        save(viewer, "train")
-        dock.pause.click()
-        while dock.work.is_busy:
-            settle(0.1)
-        del os.environ["EM_SEG_MODELS"]
+    dock.go.click()
+    while dock.work.is_busy and len(dock.curves.errors) < 4:
+        settle(0.5)
+    save(viewer, "train")
+    dock.pause.click()
+    while dock.work.is_busy:
+        settle(0.1)
+    dock.discard.click()
 
 
 def segment(viewer: napari.Viewer) -> None:

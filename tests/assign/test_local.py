@@ -4,9 +4,11 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from scipy import sparse
 
 from napari_em_seg.assign import local, solver
 from napari_em_seg.assign.local import Resolver
+from napari_em_seg.assign.problem import Problem
 from napari_em_seg.assign.result import check_forest
 from napari_em_seg.assign.solver import InfeasiblePinsError, solve
 from napari_em_seg.errors import DataError
@@ -66,6 +68,28 @@ def test_pins_that_come_and_go_lead_where_solving_anew_leads(size, worth, make_p
             assert solution.bound <= best + 1e-4
             accepted += 1
     assert min(refused, accepted) > 5
+
+
+def test_a_column_of_one_region_that_another_one_left_out_joins_both():
+    """It pays in one region and serves two, so the minima of both do not add up."""
+    names = ["x1", "y1", "v", "p", "q", "e1", "e2"]
+    costs = np.array([0, 0, 4, 3.5, 3, 9, 9], float)
+    rows = np.array([[1, 0, 1, 1, 0, 1, 0], [0, 1, 1, 0, 1, 0, 1]], float)
+    problem = Problem(costs, sparse.csr_array(rows), np.ones(2), 5)
+    pins = {names.index("x1"): 0, names.index("y1"): 0}
+    resolver = Resolver(problem)
+    for variable in pins:
+        resolver.pin({variable: 0})
+    for solution in (resolver.solution, solve(problem, pins), Resolver(problem, fixed=pins).solution):
+        assert solution.objective == pytest.approx(4)
+        assert solution.bound == pytest.approx(4)
+
+
+def test_fixed_pins_that_only_halves_could_keep_clash():
+    rows = np.array([[1, 1, 0, 1, 0, 0], [0, 1, 1, 0, 1, 0], [1, 0, 1, 0, 0, 1]], float)
+    problem = Problem(np.ones(6), sparse.csr_array(rows), np.ones(3), 3)
+    with pytest.raises(InfeasiblePinsError):
+        Resolver(problem, fixed={3: 0, 4: 0, 5: 0})
 
 
 def test_all_pins_at_once_or_one_by_one_is_the_same(make_program, least):

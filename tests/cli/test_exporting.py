@@ -61,6 +61,7 @@ def test_meshes_skeletons_and_a_report(command, folder, tmp_path) -> None:
         (("--meshes", "m", "--objects", "999999"), "no object 999999"),
         (("--skeletons", "none/s"), "none does not exist"),
         (("--pipeline", "p.txt"), "ends in .yaml"),
+        (("--links", "l.csv", "--least", "5"), "--least say something of meshes"),
         (("--skeletons", "s", "--least", "0"), "0 voxels"),
     ],
 )

@@ -287,6 +287,20 @@ def test_a_warning_goes_to_stderr_so_that_json_stays_json(put_model) -> None:
     ("arguments", "said"),
     [
         (("--method", "hmin", "--h", 0.1, "--threshold", 0.5), "--threshold does nothing for --method hmin"),
+        (("--h", 0.1, "--agglomerate", "learned"), "--agglomerate does nothing for --method hmin"),
+        (("--h", 0.1, "--quantile", 0.9), "--quantile does nothing for --method hmin"),
+        (
+            ("--method", "zwatershed", "--threshold", 0.5, "--sigma", 2),
+            "--sigma does nothing for --method zwat",
+        ),
+        (
+            ("--method", "zwatershed", "--threshold", 0.5, "--quantile", 0.9),
+            "--quantile does nothing for --aggl",
+        ),
+        (
+            ("--method", "zwatershed", "--threshold", 0.5, "--forest", "f.npz"),
+            "--forest does nothing for --aggl",
+        ),
         (("--method", "zwatershed", "--threshold", 0.5, "--per-slice"), "--per-slice does nothing"),
     ],
 )

@@ -48,6 +48,12 @@ def test_every_format_and_dtype(name, size, dtype, tmp_path, numbers, target_in,
     assert [f.name for f in tmp_path.iterdir()] == [target.name]
 
 
+@pytest.mark.parametrize("dtype", LABELS)
+@pytest.mark.parametrize("format_", FORMATS, ids=lambda format_: format_.name)
+def test_a_format_says_which_labels_it_holds(format_, dtype) -> None:
+    assert format_.holds_labels(np.dtype(dtype)) is (dtype not in REFUSES.get(format_.name, ()))
+
+
 @pytest.mark.parametrize(
     ("dtype", "kind"),
     [("uint8", "image"), ("uint16", "image"), ("float32", "image"), ("uint32", "labels"), ("uint64", "labels")],

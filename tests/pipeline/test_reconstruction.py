@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from napari_em_seg.errors import Cancelled, DataError, EmSegError, TargetExistsError
-from napari_em_seg.io import open_volume
+from napari_em_seg.io import open_volume, write_volume
 from napari_em_seg.metrics import contingency, evaluate
 from napari_em_seg.pipeline.assignment import AssignRecipe
 from napari_em_seg.pipeline.evidence import PredictedMaps
@@ -15,10 +15,12 @@ from napari_em_seg.pipeline.reconstruction import (
     assign_to_session,
     export_graph,
     export_labels,
+    in_a_file,
     open_session,
     reconstruct,
 )
 from napari_em_seg.review import Session, write_links
+from napari_em_seg.volume import Volume
 
 
 @pytest.fixture(scope="module")
@@ -120,6 +122,23 @@ def test_what_cannot_be_is_refused_before_any_work(clean, noisy, tmp_path, monke
     (tmp_path / "e.emseg").mkdir()
     with pytest.raises(TargetExistsError):
         assign_to_session(clean.image, clean.affinity_file, out, recipe)
+
+
+def test_an_image_beside_the_session_never_takes_the_place_of_another_one(tmp_path):
+    """Somebody's stack that has the name by chance, or the image of the session before."""
+    rng = np.random.default_rng(0)
+    mine, other = (Volume(rng.integers(0, 255, (n, 16, 16), np.uint8), (30, 6, 6), "raw") for n in (6, 3))
+    theirs = tmp_path / "cells-image.zarr" / "raw"
+    write_volume(mine, str(theirs))
+    session = tmp_path / "cells.emseg"
+    lazy = open_volume(str(theirs))
+    crop = Volume(lazy[:2], lazy.voxel_size_nm, "raw", source=str(theirs))
+    for image in (crop, other):
+        kept = in_a_file(image, session)
+        assert (kept[:] == image[:]).all()
+        assert (open_volume(str(theirs))[:] == mine[:]).all()
+        assert in_a_file(image, session).source == kept.source
+    assert in_a_file(mine, session).source == lazy.source
 
 
 def test_a_session_that_is_opened_answers_verdicts(clean, tmp_path):

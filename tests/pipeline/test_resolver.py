@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from scipy.optimize import Bounds, LinearConstraint, milp
 
+from napari_em_seg.assign import local, solver
 from napari_em_seg.assign.problem import make_problem
 from napari_em_seg.assign.result import check_forest
 from napari_em_seg.assign.solver import InfeasiblePinsError
@@ -79,7 +80,11 @@ def check(session):
         assert np.isfinite(scores[name][chosen]).all()
     m = len(made.kind)
     for link in np.flatnonzero(np.isnan(scores["regret"][:m]) & chosen[:m]).tolist():  # ∞ is not known as such
-        assert state.n_links or anew(made, {**state.assignment_pins, link: 0}) is None
+        assert (
+            state.assignment_pins.get(link)
+            or state.n_links
+            or anew(made, {**state.assignment_pins, link: 0}) is None
+        )
     assert session.outcome.gap < 1e-6
     return used
 
@@ -362,6 +367,41 @@ def test_an_object_from_elsewhere_is_whole_and_what_is_in_its_way_gives_way(sess
     check(session)
     session.undo()
     assert session.outcome.chosen[: len(made.kind)].tolist() == made.outcome.chosen.tolist()
+
+
+def test_a_region_painted_where_nothing_is_can_be_used_once(session, made):
+    z, (y, x) = 2, np.argwhere(made.nodes[2] < 0)[0].tolist()
+    number = len(made.z)
+    session.add_region(z, y, x, np.ones((1, 1), bool))
+    before, after = (np.flatnonzero(made.z == k)[:2].tolist() for k in (z - 1, z + 1))
+    session.add_link([before[0]], [number])
+    session.add_link([number], [after[0]])
+    check(session)
+    for sources, targets in (([before[1]], [number]), ([number], [after[1]])):
+        with pytest.raises(InfeasiblePinsError):
+            session.add_link(sources, targets)
+    check(session)
+
+
+def test_scores_do_not_depend_on_the_way_to_the_answer(session, made, monkeypatch):
+    """Around each change, or with all relaxed anew: what is open is as sure, and what was said is sure."""
+    rng = np.random.default_rng(4)
+    for k in range(12):
+        links = session.links()
+        link = int(rng.choice(links.id[links.is_open]))
+        if k % 3:
+            session.accept(link)
+        else:
+            session.reject(link)
+    near = LinkResolver(made).solve(session.state)
+    for module in (local, solver):
+        monkeypatch.setattr(module, "nearby", lambda _: 0)
+    anew = LinkResolver(made).solve(session.state)
+    assert anew.chosen.tolist() == near.chosen.tolist()
+    for name, column in anew.scores.columns().items():
+        np.testing.assert_allclose(column, near.scores.columns()[name], atol=1e-5, err_msg=name)
+    accepted = [link for link, value in session.state.pins.items() if value]
+    assert (near.scores.p_error[accepted] == 0).all()
 
 
 def test_links_of_what_an_object_has_taken_are_refused_and_the_object_is_named(session, made):

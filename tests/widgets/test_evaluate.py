@@ -102,6 +102,8 @@ def test_layers_are_guessed_by_role_and_name_until_somebody_chooses(dock, viewer
     dock.segmentation.activated.emit(0)
     viewer.add_labels(segments.data, name="best", metadata=marked("objects"))
     assert dock.segmentation.layer is segments
+    outlines = viewer.add_labels(segments.data, name="link source", metadata=marked("preview"))
+    assert dock.segmentation.findData(outlines) == dock.truth.findData(outlines) == -1
     truth.name = "gold"
     assert dock.truth.currentText() == "gold"
     viewer.layers.remove(segments)
@@ -124,6 +126,17 @@ def test_all_measures_and_the_worst_objects_first(dock, viewer, qtbot) -> None:
     assert shown(dock.results.splits, 0)[:2] == ["1", "2"]
     assert shown(dock.results.merges, 0)[:2] == ["200", "2"]
     assert "1 of 4 objects" in dock.results.summary.text()
+
+
+def test_what_was_found_is_told_to_the_other_docks(dock, viewer, qtbot) -> None:
+    add(viewer)
+    click(dock.go, dock, qtbot)
+    error = dock.evaluation.scores.adapted_rand_error
+    assert dock.state.done == {"Evaluate": f"Rand error {error:.3f} of segments against truth"}
+    dock.truth.choose(None)
+    click(dock.go, dock, qtbot)
+    assert dock.state.done["Evaluate"].startswith("segments: ")
+    assert "orphans of 4 objects" in dock.state.done["Evaluate"]
 
 
 def test_overlays_show_where_the_errors_are(dock, viewer, qtbot) -> None:

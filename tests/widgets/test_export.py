@@ -264,6 +264,34 @@ def test_what_cannot_be_is_said(dock, told, tmp_path, qtbot, names, folder, name
     assert list((tmp_path / "out").iterdir()) == []
 
 
+def formats(dock) -> list[str]:
+    return [dock.what.label_format.itemText(k) for k in range(dock.what.label_format.count())]
+
+
+def test_formats_that_cannot_hold_the_labels_are_not_offered(dock, review, viewer, tissue, qtbot) -> None:
+    png, box = "folder of PNG slices", dock.what.label_format
+    assert png not in formats(dock)  # objects of a session have 32 bits
+    small = viewer.add_labels(tissue[1].astype(np.uint16), name="small", **PLACED)
+    dock.source.setCurrentIndex(dock.source.findData(small))
+    box.setCurrentText(png)
+    tick(dock, "labels")
+    assert export(dock, qtbot) == ["small.slices"]
+    dock.source.setCurrentIndex(0)
+    assert box.currentText() == "OME-Zarr 0.5"
+    dock.source.setCurrentIndex(dock.source.findData(small))
+    assert box.currentText() == png  # as it was chosen
+    long = viewer.add_labels(tissue[1].astype(np.int64), name="long", **PLACED)
+    dock.source.setCurrentIndex(dock.source.findData(long))
+    assert not {png, "OME-TIFF", "Neuroglancer precomputed"} & set(formats(dock))
+    assert {"N5", "HDF5", "multi-page TIFF", "folder of TIFF slices"} < set(formats(dock))
+
+
+def test_what_was_written_is_told_to_the_other_docks(dock, tmp_path, qtbot) -> None:
+    tick(dock, "labels", "report")
+    export(dock, qtbot)
+    assert dock.state.done == {"Export": f"2 things written into {tmp_path / 'out'}"}
+
+
 def test_lengths_need_a_voxel_size(dock, told, viewer, tissue, qtbot) -> None:
     dock.source.choose(viewer.add_labels(tissue[1].astype(np.uint32), name="bare"))
     tick(dock, "meshes")

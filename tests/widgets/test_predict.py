@@ -14,6 +14,7 @@ from napari_em_seg import pipeline
 from napari_em_seg.errors import DataError
 from napari_em_seg.pipeline import Prediction, predict_affinities, predict_boundary
 from napari_em_seg.pipeline import lazy_prediction as lazy
+from napari_em_seg.pipeline.config import STEPS
 from napari_em_seg.volume import Volume
 from napari_em_seg.widgets.layers import affinities_of, role_of
 from napari_em_seg.widgets.predict.dock import PREVIEW, PredictWidget
@@ -301,6 +302,8 @@ def test_the_whole_is_a_layer_of_its_own(dock, viewer, image, qtbot) -> None:
     dock.options.views.setCurrentText("4")
     click(dock.go, qtbot)
     layer = viewer.layers["boundary"]
+    told: list[bool] = []
+    dock.state.changed.connect(lambda: told.append(STEPS in layer.metadata))
     assert not layer.data.any()  # there before the first block
     assert PREVIEW not in viewer.layers
     assert not dock.go.isEnabled()
@@ -310,6 +313,7 @@ def test_the_whole_is_a_layer_of_its_own(dock, viewer, image, qtbot) -> None:
     assert layer.metadata["models"] == ("mouse",)
     assert (tuple(layer.scale), layer.units) == (tuple(image.scale), image.units)
     assert "complete" in dock.words.text()
+    assert told[-1]  # other docks hear of it once its metadata say so
     assert not dock.go_on.isEnabled()
     click(dock.go, qtbot)
     settle(dock, qtbot)

@@ -8,13 +8,14 @@ import numpy as np
 import pytest
 from qtpy.QtCore import QPoint, Qt, QTimer
 from qtpy.QtGui import QKeySequence
-from qtpy.QtWidgets import QApplication, QPushButton, QShortcut
+from qtpy.QtWidgets import QApplication, QDockWidget, QLabel, QPushButton, QShortcut
 from scipy.ndimage import gaussian_filter
 
 from napari_em_seg import pipeline
 from napari_em_seg.errors import Cancelled
 from napari_em_seg.io import open_volume, write_volume
 from napari_em_seg.pipeline import PredictedMaps
+from napari_em_seg.pipeline.config import STEPS
 from napari_em_seg.pipeline.robot import Robot
 from napari_em_seg.predict.affinities import affinity_labels
 from napari_em_seg.review import Session, Status
@@ -23,7 +24,7 @@ from napari_em_seg.volume import Volume
 from napari_em_seg.widgets.keys import ACTIONS, KeyMap
 from napari_em_seg.widgets.layers import marked
 from napari_em_seg.widgets.review.canvas import ALTERNATIVES, OBJECTS, SOURCES, TARGETS
-from napari_em_seg.widgets.review.dock import ReviewWidget
+from napari_em_seg.widgets.review.dock import ReviewWidget, how_good
 from napari_em_seg.widgets.review.hand import PAINTED
 from napari_em_seg.widgets.review.mesh import DOUBTFUL_PLACE, SURFACE
 
@@ -259,6 +260,22 @@ def test_neighbours_are_shown_on_demand(review: ReviewWidget, qtbot) -> None:
     assert panes[2].isHidden()
 
 
+def test_all_of_it_fits_a_low_screen(review: ReviewWidget, viewer, qtbot) -> None:
+    window = viewer.window._qt_window
+    window.resize(1280, 800)
+    press(review, qtbot, "neighbours")
+    viewer.window.add_dock_widget(QLabel("tab"), name="other", area="right", tabify=True)
+    review.parentWidget().raise_()
+    review._want_object(review.desk.object_of(review.desk.link))
+    qtbot.wait(100)
+    assert window.height() <= 800
+    panes = review.inspector._panes.values()
+    assert max(pane.geometry().bottom() for pane in panes) < review.inspector.choices.geometry().top()
+    for box in (review.order, review.status):
+        widest = max(box.fontMetrics().horizontalAdvance(box.itemText(k)) for k in range(box.count()))
+        assert widest <= box.width() - 30  # for the arrow
+
+
 def test_3d_shows_a_mesh_of_right_proportions_and_goes_back(review, viewer, qtbot) -> None:
     listed = review.desk.sheet.listed
     review.desk.ask(int(listed.id[listed.kind == 0][0]))
@@ -330,6 +347,25 @@ def test_a_region_is_painted_with_naparis_brush_and_keys_are_naparis(review, vie
     assert (whole == painted).all()
     assert PAINTED not in [one.name for one in viewer.layers]
     assert review.shortcuts.is_on
+
+
+def test_behind_another_dock_it_takes_no_keys_and_no_clicks(review: ReviewWidget, viewer, qtbot) -> None:
+    viewer.window.add_dock_widget(QLabel("in front"), name="other", area="right", tabify=True)
+    qtbot.waitUntil(lambda: not review.is_seen)
+    window = viewer.window._qt_window
+    other = next(d for d in window.findChildren(QDockWidget) if d.windowTitle() == "other")
+    other.raise_()
+    asked = review.desk.link
+    press(review, qtbot, "accept")
+    canvas = canvas_of(review)
+    qtbot.mouseClick(canvas, Qt.MouseButton.LeftButton, pos=QPoint(canvas.width() // 2, canvas.height() // 2))
+    assert operations(review) == []
+    assert review.desk.link == asked
+    assert review.only_object.isHidden()
+    review.parentWidget().raise_()
+    qtbot.waitUntil(lambda: review.is_seen)
+    press(review, qtbot, "accept")
+    assert operations(review) == ["accept"]
 
 
 def test_keys_follow_the_user_and_survive(review: ReviewWidget, qtbot, tmp_path) -> None:
@@ -555,6 +591,150 @@ def test_a_reconstruction_can_be_cancelled_and_leaves_nothing(dock, viewer, tmp_
     assert dock.desk.session is None
     assert "Cancelled" in dock.words.text()
     assert list(tmp_path.glob("new*")) == []
+
+
+def test_a_place_that_was_typed_stays_and_another_follows_the_image(dock, viewer, qtbot, tmp_path) -> None:
+    begin, stack = dock.begin, np.zeros((4, 32, 32), np.uint8)
+    first, second = (viewer.add_image(stack, name=name) for name in ("first", "second"))
+    assert Path(begin.place.text()).name == "first.emseg"
+    begin.image.choose(second)
+    assert Path(begin.place.text()).name == "second.emseg"
+    viewer.layers.remove(second)
+    assert Path(begin.place.text()).name == "first.emseg"
+    begin.place.clear()
+    qtbot.keyClicks(begin.place, str(tmp_path / "mine.emseg"))
+    third = viewer.add_image(stack, name="third")
+    viewer.add_labels(np.zeros((4, 32, 32), np.uint8), name="seeds")
+    begin.image.choose(third)
+    viewer.layers.remove(first)
+    assert begin.place.text() == str(tmp_path / "mine.emseg")
+
+
+def test_a_session_is_named_after_the_file_of_its_image(dock, viewer, tmp_path) -> None:
+    place, stack = dock.begin.place, np.zeros((4, 32, 32), np.uint8)
+    (tmp_path / "tiles").mkdir()
+    (tmp_path / "cells_z63-99.h5").touch()
+    write_volume(Volume(stack, SIZE), str(tmp_path / "b.ome.zarr"))
+    for source, name in (
+        ("cells_z63-99.h5/volumes/raw", "cells_z63-99"), ("b.ome.zarr", "b"), ("b.ome.zarr/raw", "b"),
+        ("tiles", "tiles"),
+    ):  # fmt: skip
+        layer = viewer.add_image(stack, name="raw", metadata={"source": str(tmp_path / source)})
+        assert place.text() == str(tmp_path / f"{name}.emseg")
+        viewer.layers.remove(layer)
+    layer = viewer.add_image(open_volume(str(tmp_path / "b.ome.zarr")), name="raw")  # the volume knows it
+    assert place.text() == str(tmp_path / "b.emseg")
+    viewer.layers.remove(layer)
+    viewer.add_image(stack, name="raw", metadata={"source": "/gone/with the disk.h5/raw"})
+    assert place.text() == str(Path.home() / "raw.emseg")
+
+
+def test_it_begins_with_the_newest_maps_of_the_image(dock, viewer) -> None:
+    boundary, stack = dock.begin.boundary, np.zeros((4, 32, 32), np.uint8)
+    raw = viewer.add_image(stack, name="raw")
+    assert boundary.layer is None
+    membranes = viewer.add_image(stack, name="boundary", metadata=marked("boundary"))
+    assert boundary.layer is membranes
+    assert not dock.begin.views.isEnabled()
+    first = viewer.add_image(stack, name="affinities", metadata=marked("affinities"))
+    assert boundary.layer is first
+    viewer.add_image(stack, name="newer boundary", metadata=marked("boundary"))
+    viewer.add_image(stack[:3], name="of another image", metadata=marked("affinities"))
+    assert boundary.layer is first
+    second = viewer.add_image(stack, name="newer", metadata=marked("affinities"))
+    assert boundary.layer is second
+    viewer.layers.remove(second)
+    assert boundary.layer is first
+    boundary.setCurrentIndex(boundary.findData(membranes))  # now somebody chooses
+    viewer.add_image(stack, name="newest", metadata=marked("affinities"))
+    assert boundary.layer is membranes
+    viewer.layers.remove(raw)
+    assert boundary.layer is None
+
+
+def test_predicting_anew_may_be_chosen_though_there_are_maps(dock, viewer) -> None:
+    stack = np.zeros((4, 32, 32), np.uint8)
+    viewer.add_image(stack, name="raw")
+    viewer.add_image(stack, name="affinities", metadata=marked("affinities"))
+    dock.begin.boundary.setCurrentIndex(0)
+    viewer.add_image(stack, name="newer", metadata=marked("affinities"))
+    assert dock.begin.boundary.layer is None
+    assert dock.begin.views.isEnabled()
+
+
+def test_half_a_prediction_is_not_begun_with_until_it_is_complete(dock, viewer) -> None:
+    stack = np.zeros((4, 32, 32), np.uint8)
+    viewer.add_image(stack, name="raw")
+    layer = viewer.add_image(stack, name="affinities", metadata=marked("affinities", models=("a",)))
+    assert dock.begin.boundary.layer is None
+    layer.metadata = {**layer.metadata, STEPS: [{}]}
+    dock.state.changed.emit()
+    assert dock.begin.boundary.layer is layer
+
+
+def test_only_what_may_be_boundaries_is_offered_as_such(dock, viewer) -> None:
+    stack = np.zeros((4, 32, 32), np.uint8)
+    viewer.add_image(stack, name="raw")
+    for name, data, role in (("bytes", stack, ""), ("floats", stack.astype(np.float32), ""),
+                             ("16 bits", stack.astype(np.uint16), ""), ("preview", stack, "preview"),
+                             ("predicted", stack, "boundary")):  # fmt: skip
+        viewer.add_image(data, name=name, metadata=marked(role))
+    box = dock.begin.boundary
+    assert [box.itemText(k) for k in range(1, box.count())] == ["bytes", "floats", "predicted"]
+    dock.begin.image.choose(viewer.layers["bytes"])
+    assert [box.itemText(k) for k in range(1, box.count())] == ["raw", "floats", "predicted"]
+    box.setCurrentIndex(1)
+    dock.begin.image.choose(viewer.layers["raw"])  # which cannot be its own boundaries
+    assert box.currentText() == "predicted"
+
+
+def test_it_begins_with_the_image_that_was_worked_on(dock, viewer) -> None:
+    stack = np.zeros((4, 32, 32), np.uint8)
+    first, second = (viewer.add_image(stack, name=name) for name in ("first", "second"))
+    dock.state.image = second
+    assert dock.begin.image.layer is second
+    dock.begin.image.choose(first)
+    dock.state.image = None
+    dock.state.image = second
+    assert dock.begin.image.layer is first
+
+
+def test_one_number_of_links_is_said_and_what_they_are(review: ReviewWidget) -> None:
+    kinds = np.asarray(review.desk.sheet.links.kind)
+    n, n_ends = len(kinds), int(((kinds == 3) | (kinds == 4)).sum())
+    assert n_ends
+    assert f"{n:,} of {n:,} links" in review._title.text()
+    assert f"{n:,} links: " in review.words.text()
+    assert f", {n_ends:,} ends" in review.words.text()
+    n_between = int((kinds < 3).sum())
+    assert f"links: {n_between:,} between slices" in review.words.text()
+
+
+@pytest.mark.parametrize(
+    ("gap", "said"),
+    [(0.0, "best possible solution found"), (1e-9, "best possible solution found"),
+     (0.003, "within 0.3 % of the best possible"), (0.0001, "within 0.1 % of the best possible"),
+     (0.0121, "within 1.3 % of the best possible")],
+)  # fmt: skip
+def test_how_good_a_solution_is_is_said_in_words(gap, said) -> None:
+    assert how_good(gap) == said
+
+
+def test_the_title_says_how_good_the_solution_is(review: ReviewWidget) -> None:
+    assert how_good(review.desk.sheet.view.outcome.gap) in review._title.text()
+    assert "gap" not in review._title.text()
+
+
+def test_what_was_made_on_the_way_is_hidden_while_links_are_reviewed(dock, viewer, session, qtbot) -> None:
+    stack = np.zeros((6, 128, 128), np.uint8)
+    ours = [viewer.add_image(stack, metadata=marked("affinities")), viewer.add_labels(stack, name="segments")]
+    ours[1].metadata = marked("segments")
+    own = viewer.add_labels(stack, name="own")
+    dock.open_session(session)
+    settle(dock, qtbot)
+    assert not any(layer.visible for layer in ours)
+    assert own.visible
+    assert viewer.layers[OBJECTS].visible
 
 
 def test_boundaries_of_another_shape_are_refused(dock, viewer, tmp_path, qtbot, monkeypatch) -> None:

@@ -6,6 +6,7 @@ import napari
 import numpy as np
 import pytest
 from qtpy.QtCore import Qt
+from qtpy.QtGui import QTextDocument
 from qtpy.QtWidgets import QApplication, QDockWidget
 
 from napari_em_seg import pipeline
@@ -72,10 +73,37 @@ def test_it_says_what_there_is_and_what_is_not(viewer, start) -> None:
     membranes = stack(viewer, name="membranes", metadata=marked("boundary"))
     assert mark(start, "Predict") == "✓"
     assert "membranes" in text(start, "Predict")
+    viewer.add_labels(np.zeros((4, 32, 32), np.uint8), name="truth")
+    assert mark(start, "Export") == "7"  # nothing was exported yet
     viewer.layers.remove(membranes)
     assert mark(start, "Predict") == "2"
     viewer.layers.remove(layer)
     assert mark(start, "Open a stack") == "1"
+
+
+def test_what_was_measured_exported_and_learned_is_ticked(viewer, start) -> None:
+    for dock, number in (("Evaluate", 6), ("Export", 7), ("Train", 8)):
+        assert mark(start, dock) == str(number)
+        state_of(viewer).tell(dock, f"{dock} is done & <well>")
+        assert mark(start, dock) == "✓"
+        assert f"{dock} is done &amp; &lt;well&gt;" in text(start, dock)
+
+
+def test_long_paths_are_shortened_and_nothing_is_clipped(viewer, start, qtbot) -> None:
+    folder = "/data/" + "a_very_long_name_of_a_folder_" * 4
+    state_of(viewer).tell("Export", f"6 things written into {folder}")
+    stack(viewer, name="a_stack_with_a_name_of_many_letters_and_no_spaces_at_all")
+    viewer.window._qt_window.resizeDocks([start.parentWidget()], [380], Qt.Orientation.Horizontal)
+    QApplication.processEvents()
+    assert start._texts["Export"].toolTip().endswith(folder)
+    for label in start._texts.values():
+        document = QTextDocument()
+        document.setDefaultFont(label.font())
+        document.setDocumentMargin(0)
+        document.setHtml(label.text())
+        document.setTextWidth(label.width())
+        assert document.idealWidth() <= label.width()
+        assert document.size().height() <= label.height() + 1
 
 
 def test_a_stack_without_voxel_size_says_where_to_set_it(viewer, start) -> None:
@@ -89,7 +117,7 @@ def test_each_button_opens_its_dock_and_brings_it_to_the_front(viewer, start, st
         qtbot.mouseClick(start.buttons[step.title], Qt.MouseButton.LeftButton)
         QApplication.processEvents()
     titles = [d.windowTitle() for d in viewer.window._qt_window.findChildren(QDockWidget)]
-    assert sum(title.startswith(step.dock) for title in titles) == 1
+    assert titles.count(step.dock) == 1
 
 
 def test_a_dock_that_was_closed_can_be_opened_again(viewer, start, qtbot) -> None:
@@ -116,6 +144,9 @@ def test_a_session_is_opened_from_the_list_and_counted(viewer, start, session, q
     desk = state_of(viewer).desk
     n = len(desk.sheet.links)
     assert f"0 of {n} links answered" in text(start, "Reconstruct and review")
+    desk.accept()
+    qtbot.waitUntil(lambda: not desk.work.is_busy, timeout=30_000)
+    assert f"1 of {len(desk.sheet.links)} links answered" in text(start, "Reconstruct and review")
     assert state_of(viewer).image.name == "raw"
 
 

@@ -49,6 +49,14 @@ def test_one_of_a_kind_at_a_time_on_a_layer(viewer) -> None:
     assert len(told) == 5
 
 
+def test_what_was_done_is_kept_and_told(viewer) -> None:
+    state, told = state_of(viewer), []
+    state.changed.connect(lambda: told.append(dict(state.done)))
+    state.tell("Export", "2 things written")
+    state.tell("Export", "3 things written")
+    assert told == [{"Export": "2 things written"}, {"Export": "3 things written"}]
+
+
 def test_what_was_chosen_is_remembered_for_the_next_time(viewer) -> None:
     dock = open_dock(viewer, "Propagate")
     assert dock.extent.value() == 10

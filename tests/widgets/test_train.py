@@ -96,6 +96,14 @@ def small_network(dock, viewer, truth, steps: int = 4) -> None:
 # ----------------------------------------------------------------------------------------------- fine-tuning
 
 
+def test_outlines_and_errors_are_nothing_that_was_painted(dock, viewer) -> None:
+    stack = np.zeros((4, 16, 16), np.uint8)
+    for name, role in (("link source", "preview"), ("false splits", "errors"), ("mine", "")):
+        viewer.add_labels(stack, name=name, metadata=marked(role))
+    painted = dock.fine_tune.painted
+    assert [painted.itemText(k) for k in range(painted.count())] == ["mine"]
+
+
 def test_fine_tuning_is_one_button_and_its_model_is_at_once_in_the_lists(
     dock, viewer, tissue, models_folder, start, qtbot
 ) -> None:
@@ -107,6 +115,7 @@ def test_fine_tuning_is_one_button_and_its_model_is_at_once_in_the_lists(
     settle(dock, qtbot)
     assert "raw-tuned is in the list of models" in dock.words.text()
     assert "before" in dock.words.text()
+    assert dock.state.done == {"Train": "raw-tuned is in the list of models"}
     card = read_card(models_folder / "raw-tuned.safetensors")
     assert card.architecture == "unet-small-s1"
     assert card.data[0] == "nothing"  # that of the model that it began with
@@ -188,6 +197,7 @@ def test_pause_keeps_what_was_learned_and_resume_goes_on(dock, tissue, qtbot, mo
     click(dock.keep, qtbot)
     settle(dock, qtbot)
     assert (models_folder / "raw-tuned.safetensors").exists() or "no better" in dock.words.text()
+    assert ("Train" in dock.state.done) is (models_folder / "raw-tuned.safetensors").exists()
     assert dock.go.text() == "Fine-tune"
 
 
@@ -282,6 +292,22 @@ def test_forests_learn_too_and_are_at_once_in_the_list(
     assert [(forest.task, forest.path.name) for forest in own] == [(task, f"{task}-truth.npz")]
     assert ("by the mean affinity" in dock.words.text()) == (task == "agglomeration")
     assert not dock.learning.isVisible()  # a forest has no curves
+
+
+def test_a_forest_of_assignments_learns_from_followed_sections_where_that_is_ticked(
+    dock, tissue, viewer, qtbot, monkeypatch
+) -> None:
+    asked: list[bool] = []
+    monkeypatch.setattr(pipeline, "train_assignment", lambda *_, **given: asked.append(given["with_following"]))
+    viewer.add_labels(tissue[1], name="truth", scale=SIZE, units=("nm",) * 3)
+    viewer.add_image(np.zeros(tissue[1].shape, np.uint8), name="boundary", scale=SIZE, units=("nm",) * 3,
+                     metadata=marked("boundary"))  # fmt: skip
+    dock.kind.setCurrentText("Forest for assignments")
+    for is_on in (False, True):
+        dock.form.follow.setChecked(is_on)
+        click(dock.go, qtbot)
+        settle(dock, qtbot)
+    assert asked == [False, True]
 
 
 # ------------------------------------------------------------------------------------------------- what is said

@@ -83,24 +83,26 @@ def sums_of(starts, columns, values, rows, x):  # type: ignore[no-untyped-def]
 
 @njit(cache=True, nogil=True)
 def underpriced(starts, rows, chosen, row_region, region_of, minima, prices):  # type: ignore[no-untyped-def]
-    """Return the columns outside all regions whose price is below the minima of the regions they touch."""
+    """Return the columns whose price is below the minima of the regions they touch, if not only their own."""
     found, k = np.empty(len(chosen), np.int32), 0
     seen = np.empty(64, np.int64)
     for v in chosen:
-        if region_of[v] >= 0:
-            continue
-        total, n = 0.0, 0
+        total, n, own = 0.0, 0, region_of[v]
+        if own >= 0:
+            total, n, seen[0] = minima[own], 1, own
+        is_foreign = own < 0
         for e in range(starts[v], starts[v + 1]):
             region = row_region[rows[e]]
             is_new = region >= 0
             for i in range(n):
                 is_new = is_new and seen[i] != region
             if is_new:
+                is_foreign = True
                 total += minima[region]
                 if n < 64:
                     seen[n] = region
                     n += 1
-        if total > prices[v] + 1e-9:
+        if is_foreign and total > prices[v] + 1e-9:
             found[k] = v
             k += 1
     return found[:k]

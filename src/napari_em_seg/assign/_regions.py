@@ -115,15 +115,15 @@ class Regions:
     it, it is a part of the best answer, and the region is closed; else the rows that it breaks join R. When all
     that x pays is in closed regions, x is optimal.
 
-    Columns with a high price are left out at first. That is right while no column outside costs less than
-    the minima of all regions that it touches; if one does, these regions are made one.
+    Columns with a high price are left out at first. That is right while no column costs less than the minima of
+    all regions that it touches, its own among them, if it touches others; if one does, these are made one.
 
     Parameters
     ----------
     matrix, problem
         The program.
     prices
-        d, of the relaxed program without pins.
+        d, of the relaxed program, without pins but for fixed ones, of which each has 0.
     base
         The value of the relaxed program.
     x
@@ -266,7 +266,7 @@ class Regions:
             self.set_limits(found.columns)
 
     def underpriced(self, rows: Index) -> Index:
-        """Return columns of rows that would be cheaper than the regions they touch; the bound needs none."""
+        """Return columns of rows that would be cheaper than the regions they serve; the bound needs none."""
         total = sum(r.minimum for r in self.regions.values())
         columns = self.matrix.columns_of(rows, self._limits, total)
         return np.asarray(kernels.underpriced(

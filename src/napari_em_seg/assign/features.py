@@ -65,7 +65,7 @@ MEANINGS: dict[str, str] = {
     "rival_evidence_target": "the same of a target with any region of the slice before",
     "rival_join_source": "earliest join of a source with any region of the next slice",
     "rival_join_target": "the same of a target with any region of the slice before",
-    "agreement": "share that sections which the propagator followed have in common in both sides (−1: none did)",
+    "agreement": "share of followed sections that both sides have in common (−1: none was followed)",
 }
 """What each feature means. Two partners count as one region where it says side."""
 

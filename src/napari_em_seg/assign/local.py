@@ -53,7 +53,10 @@ class Resolver:
         )
         begun = time.perf_counter()
         missed = _missed(self._regions, fixed or {})
-        close_gap(self._regions, missed, gap=gap, seconds=time_limit - relaxed, cancelled=cancelled)
+        try:
+            close_gap(self._regions, missed, gap=gap, seconds=time_limit - relaxed, cancelled=cancelled)
+        except NoAnswer as error:
+            raise InfeasiblePinsError(fixed or {}) from error
         self._seconds = {"relaxed": relaxed, "whole": time.perf_counter() - begun}
         self._free = self._regions.copy()
         self.pins: dict[int, int] = dict(fixed or {})

@@ -29,6 +29,8 @@ __all__ = [
 
 _LEAST_WORK = 10_000  # columns: some hundredths of a second
 
+_NAMED = 12  # links of a clash that an error names
+
 Pins = Mapping[int, int]
 """Variables that have to be 1, or 0."""
 
@@ -40,7 +42,8 @@ class InfeasiblePinsError(EmSegError, ValueError):
 
     def __init__(self, pins: Mapping[int, int]) -> None:
         self.pins = dict(pins)
-        listed = ", ".join(f"{v} {'accepted' if on else 'rejected'}" for v, on in sorted(self.pins.items()))
+        said = [f"{v} {'accepted' if on else 'rejected'}" for v, on in sorted(self.pins.items())]
+        listed = ", ".join(said[:_NAMED]) + (f" and {len(said) - _NAMED:,} more" if len(said) > _NAMED else "")
         super().__init__(
             f"These cannot all hold: {listed}", "answers that go together", "Take one of them back"
         )
@@ -63,9 +66,10 @@ class Solution:
     bound
         No answer costs less: proven.
     prices
-        Reduced costs of the relaxed program without pins: what each variable costs beyond its share.
+        Reduced costs of the relaxed program, without pins but for fixed ones: what each variable costs beyond
+        its share; nothing for fixed ones.
     base
-        The value of the relaxed program without pins.
+        The value of that program.
     n_fractional
         Variables that were neither 0 nor 1 in there.
     seconds

@@ -57,6 +57,9 @@ def export(
     overwrite: Overwrite = False,
 ) -> None:
     """Write what a session has come to."""
+    if not (meshes or skeletons) and (mesh_format != "ply" or objects or least != 1):
+        raise DataError("--mesh-format, --objects and --least say something of meshes and skeletons",
+                        "--meshes or --skeletons with them", "Leave them out, or say where to")  # fmt: skip
     wanted = pipeline.Export(
         labels, table, graph, log, meshes, skeletons, report, mesh_format=mesh_format,
         objects=_numbers(objects), least=least, fill=fill,

@@ -47,12 +47,13 @@ def segment(
         ),
     ] = None,
     agglomerate: Annotated[
-        Literal["mean", "quantile", "learned"],
-        typer.Option(metavar="mean|quantile|learned", help="zwatershed: what merges are judged by."),
-    ] = "mean",
+        Literal["mean", "quantile", "learned"] | None,
+        typer.Option(metavar="mean|quantile|learned", help="zwatershed: what merges are judged by; else mean."),
+    ] = None,
     quantile: Annotated[
-        float, typer.Option(metavar="Q", help="For --agglomerate quantile; 0.5 is the median.")
-    ] = 0.5,
+        float | None,
+        typer.Option(metavar="Q", help="For --agglomerate quantile; else 0.5, the median."),
+    ] = None,
     forest: Annotated[
         Path | None,
         typer.Option(
@@ -84,8 +85,9 @@ def segment(
         bool, typer.Option("--per-slice", help="hmin: segment every slice on its own, with its own labels.")
     ] = False,
     sigma: Annotated[
-        float, typer.Option(metavar="PIXELS", help="hmin: of the Gaussian that smooths each slice first.")
-    ] = 1.0,
+        float | None,
+        typer.Option(metavar="PIXELS", help="hmin: of the Gaussian that smooths each slice first; else 1."),
+    ] = None,
     mask: Annotated[
         str | None, typer.Option(metavar="LABELS", help="hmin: where there is tissue (not 0); 0 stays 0.")
     ] = None,
@@ -94,29 +96,34 @@ def segment(
     """Segment a boundary map, or affinities, into objects."""
     others: dict[str, dict[str, object]] = {
         "hmin": {
-            "threshold": threshold, "forest": forest, "tree": tree, "blocks": blocks, "overlap": overlap,
-            "block-folder": block_folder,
+            "threshold": threshold, "agglomerate": agglomerate, "quantile": quantile, "forest": forest,
+            "tree": tree, "blocks": blocks, "overlap": overlap, "block-folder": block_folder,
         },
-        "zwatershed": {"h": h, "mask": mask, "per-slice": per_slice or None},
+        "zwatershed": {"h": h, "mask": mask, "per-slice": per_slice or None, "sigma": sigma},
     }  # fmt: skip
     unused = [f"--{name}" for name, value in others[method].items() if value is not None]
     if unused:
         raise DataError(f"{', '.join(unused)} does nothing for --method {method}",
                         "options of that method", "Leave it out, or choose the other method")  # fmt: skip
+    score = agglomerate or "mean"
+    for name, value, needed in (("quantile", quantile, "quantile"), ("forest", forest, "learned")):
+        if value is not None and score != needed:
+            raise DataError(f"--{name} does nothing for --agglomerate {score}",
+                            f"--agglomerate {needed} with it", "Leave it out, or say so")  # fmt: skip
     if method == "hmin":
         with progress_bar("Segmenting") as progress:
             found = pipeline.segment_to_file(
-                source, out, h=h, truth=truth, mode="2d" if per_slice else "3d", sigma=sigma, mask=mask,
-                overwrite=overwrite, progress=progress,
+                source, out, h=h, truth=truth, mode="2d" if per_slice else "3d",
+                sigma=1.0 if sigma is None else sigma, mask=mask, overwrite=overwrite, progress=progress,
             )  # fmt: skip
         name, best, scores, n = "h", found.h, found.scores, found.n_segments
     else:
         cut = _blocks(blocks, overlap, block_folder)
         with progress_bar("Segmenting") as progress, _stop_for(cut, source) as cancelled:
             merged = pipeline.segment_affinities_to_file(
-                source, out, score=agglomerate, forest=forest, quantile=quantile, threshold=threshold,
-                truth=truth, blocks=cut, tree_file=tree, overwrite=overwrite, progress=progress,
-                cancelled=cancelled,
+                source, out, score=score, forest=forest, quantile=0.5 if quantile is None else quantile,
+                threshold=threshold, truth=truth, blocks=cut, tree_file=tree, overwrite=overwrite,
+                progress=progress, cancelled=cancelled,
             )  # fmt: skip
         name, best, scores, n = "threshold", merged.threshold, merged.scores, merged.n_segments
     _print_scores(name, best, scores)

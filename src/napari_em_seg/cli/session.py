@@ -6,7 +6,15 @@ from typing import Annotated, Any, Literal
 import typer
 
 from napari_em_seg import pipeline
-from napari_em_seg.cli.common import Json, Overwrite, as_slices, progress_bar, stop_on_interrupt
+from napari_em_seg.cli.common import (
+    Device,
+    Json,
+    Overwrite,
+    VoxelSizeOption,
+    as_slices,
+    progress_bar,
+    stop_on_interrupt,
+)
 from napari_em_seg.errors import DataError
 from napari_em_seg.review import KINDS, Operation, Session, describe, parse_link
 
@@ -53,14 +61,16 @@ def assign(
     time_limit: Annotated[
         float, typer.Option(metavar="SECONDS", help="Then the best answer so far is taken, with its gap.")
     ] = 600.0,
+    device: Device = "auto",
+    voxel_size: VoxelSizeOption = None,
     overwrite: Overwrite = False,
 ) -> None:
     """Find the best links of all sections across slices, and how sure each one is."""
     with progress_bar("Assigning") as progress, stop_on_interrupt() as cancelled:
         made = pipeline.assign_to_session(
             raw, maps, out, pipeline.AssignRecipe(hypotheses, model, pipeline.Limits(distance=distance)),
-            solver=solver, gap=gap, time_limit=time_limit, overwrite=overwrite, progress=progress,
-            cancelled=cancelled,
+            solver=solver, gap=gap, time_limit=time_limit, device=device, voxel_size_nm=voxel_size,
+            overwrite=overwrite, progress=progress, cancelled=cancelled,
         )  # fmt: skip
     typer.echo(
         f"Wrote {out}: {made.n_hypotheses:,} hypotheses, {made.n_assignments:,} assignments, "

@@ -6,6 +6,9 @@ from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import Any
+
+import numpy as np
 
 from napari_em_seg.errors import (
     AmbiguousSourceError,
@@ -45,7 +48,8 @@ def _is_never_replaced(path: Path) -> bool:
 class Format:
     """A file format: how its files are recognised, listed and written.
 
-    ``holds_nothing_else`` says of a folder whether only the format's own would be lost with it.
+    ``holds_nothing_else`` says of a folder whether only the format's own would be lost with it;
+    ``label_dtypes`` are the types in which labels can be written, none: all.
     """
 
     name: str
@@ -57,6 +61,11 @@ class Format:
     is_folder: bool = False
     holds_many: bool = False
     holds_nothing_else: Callable[[Path], bool] = _is_never_replaced
+    label_dtypes: tuple[str, ...] = ()
+
+    def holds_labels(self, dtype: np.dtype[Any]) -> bool:
+        """Whether labels of this type can be written."""
+        return not self.label_dtypes or dtype.name in self.label_dtypes
 
 
 _tiff_reading = (_tiff.recognises, _tiff.find)
@@ -65,7 +74,14 @@ _slices_reading = (_slices.recognises, _slices.find)
 _zarr_write = _zarr_writing.write
 
 FORMATS = (
-    Format("ome-tiff", "OME-TIFF", (".ome.tif", ".ome.tiff"), *_tiff_reading, _tiff.write),
+    Format(
+        "ome-tiff",
+        "OME-TIFF",
+        (".ome.tif", ".ome.tiff"),
+        *_tiff_reading,
+        _tiff.write,
+        label_dtypes=_tiff.OME_DTYPES,
+    ),
     Format("tiff", "multi-page TIFF", (".tif", ".tiff"), *_tiff_reading, _tiff.write),
     Format(
         "hdf5",
@@ -116,7 +132,7 @@ FORMATS = (
         True,
         _zarr.holds_only_nodes,
     ),
-    Format("n5", "N5", (".n5",), _n5.recognises, _n5.find, _n5.write, True, True),
+    Format("n5", "N5", (".n5",), _n5.recognises, _n5.find, _n5.write, True, True, label_dtypes=_n5.DTYPES),
     Format(
         "precomputed",
         "Neuroglancer precomputed",
@@ -126,6 +142,7 @@ FORMATS = (
         _precomputed.write,
         is_folder=True,
         holds_nothing_else=_precomputed.holds_only_scales,
+        label_dtypes=_precomputed.LABEL_DTYPES,
     ),
     Format(
         "png-slices",
@@ -136,6 +153,7 @@ FORMATS = (
         True,
         False,
         _slices.holds_only_slices,
+        _slices.WRITTEN_DTYPES,
     ),
     Format(
         "tiff-slices",

@@ -19,7 +19,7 @@ __all__ = ["DEFAULT_PATHS", "find", "recognises", "write"]
 
 DEFAULT_PATHS: dict[Kind, str] = {"image": "raw", "labels": "labels"}
 
-_DTYPES = (
+DTYPES = (
     *("uint8", "uint16", "uint32", "uint64", "int8", "int16", "int32", "int64"),
     *("float32", "float64"),
 )
@@ -81,7 +81,7 @@ def _voxel_size(attributes: dict[str, Any]) -> VoxelSize | None:
 
 def write(volume: Volume, location: Location, *, overwrite: bool = False, progress: Progress = None) -> None:
     """Write one array, beside what the N5 container already holds."""
-    require_dtype(volume, _DTYPES, "N5")
+    require_dtype(volume, DTYPES, "N5")
     inside = location.inner or DEFAULT_PATHS[volume.kind]
     root, inner = split_at_missing(Location(location.path, inside))
     with atomic(root / inner.parts[0], overwrite=overwrite) as partial:

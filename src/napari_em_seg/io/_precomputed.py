@@ -20,7 +20,7 @@ __all__ = ["find", "recognises", "write"]
 
 _DRIVER = "neuroglancer_precomputed"
 _IMAGE_DTYPES = ("uint8", "uint16", "uint32", "uint64", "float32")
-_LABEL_DTYPES = ("uint8", "uint16", "uint32", "uint64")
+LABEL_DTYPES = ("uint8", "uint16", "uint32", "uint64")
 
 
 def recognises(path: Path) -> bool:
@@ -72,7 +72,7 @@ def _open(location: Location, arrays: list[Any], voxel_size: VoxelSize, kind: Ki
 
 def write(volume: Volume, location: Location, *, overwrite: bool = False, progress: Progress = None) -> None:
     """Write all scales; the format has no way to leave the voxel size open."""
-    dtypes = _LABEL_DTYPES if volume.kind == "labels" else _IMAGE_DTYPES
+    dtypes = LABEL_DTYPES if volume.kind == "labels" else _IMAGE_DTYPES
     require_dtype(volume, dtypes, "Neuroglancer precomputed")
     if volume.voxel_size_nm is None:
         raise DataError(

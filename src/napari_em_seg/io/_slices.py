@@ -27,6 +27,9 @@ __all__ = ["SIDECAR", "find", "holds_only_slices", "recognises", "write", "write
 SIDECAR = "volume.json"
 """Holds the voxel size and the kind, for which PNG has no place."""
 
+WRITTEN_DTYPES = ("bool", "uint8", "uint16")
+"""What PNG slices are written as; slices of 32 bits are read only."""
+
 _TIFF = (".tif", ".tiff")
 _SUFFIXES = (".png", *_TIFF)
 _PNG_DTYPES = {"1": np.bool_, "L": np.uint8, "I;16": np.uint16, "I;16B": np.uint16, "I": np.int32}
@@ -147,7 +150,7 @@ def _read(file: Path, size: tuple[int, ...]) -> NDArray[Any]:
 
 def write(volume: Volume, location: Location, *, overwrite: bool = False, progress: Progress = None) -> None:
     """Write a folder of PNG slices and a small file with voxel size and kind."""
-    require_dtype(volume, ("bool", "uint8", "uint16"), "PNG slices")
+    require_dtype(volume, WRITTEN_DTYPES, "PNG slices")
     _write(volume, location, overwrite, progress, ".png", _write_png)
 
 

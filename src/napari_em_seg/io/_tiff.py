@@ -28,7 +28,7 @@ __all__ = ["find", "open_tiff", "recognises", "refuse_colour", "write"]
 _MAGIC = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 _IMAGEJ_DTYPES = ("uint8", "uint16", "float32")
 _OME_STACK = ": stack of slices (z, y, x)"  # after the kind, in the description of the image
-_OME_DTYPES = ("int8", "int16", "int32", "uint8", "uint16", "uint32", "float32", "float64")
+OME_DTYPES = ("int8", "int16", "int32", "uint8", "uint16", "uint32", "float32", "float64")
 
 
 def recognises(path: Path) -> bool:
@@ -235,7 +235,7 @@ def write(volume: Volume, location: Location, *, overwrite: bool = False, progre
     """Write OME-TIFF under ``.ome.tif``, else ImageJ TIFF where it can hold the volume, else plain TIFF."""
     is_ome = re.search(r"\.ome\.tiff?$", location.path.name.lower()) is not None
     if is_ome:
-        require_dtype(volume, _OME_DTYPES, "OME-TIFF")
+        require_dtype(volume, OME_DTYPES, "OME-TIFF")
     options = _ome(volume) if is_ome else _imagej(volume) if _fits_imagej(volume) else _plain(volume)
     # tifffile takes a last axis of length 1 for the values of a pixel, so that one is added.
     is_narrow = volume.shape[2] == 1 and not is_ome

@@ -99,10 +99,11 @@ def train_assignment(
         raise TargetExistsError(f"{out} exists", "a new file", "Choose another name, or say --overwrite")
     if not parts:
         raise DataError("There is no volume", "at least one with its truth", "Give --data")
-    cases, steps = [], Steps(progress, cancelled, 2 * len(parts) + 2)
+    following_for = 20 if with_following else 0  # steps of each volume, as it takes so much longer
+    cases, steps = [], Steps(progress, cancelled, (2 + following_for) * len(parts) + 2)
     for number, part in enumerate(parts):
         followed = following(part.raw, part.voxel_size_nm, device, cancelled) if with_following else None
-        cases.append(_case(part, recipe, number, followed, cancelled))
+        cases.append(_case(part, recipe, number, followed, steps.part(following_for), cancelled))
         steps.next()
     unseen = []
     for case in cases:
@@ -168,16 +169,18 @@ class _Case:
 
 
 def _case(
-    part: TruthPart, recipe: AssignRecipe, number: int, followed: Followed | None, cancelled: Callable[[], bool]
-) -> _Case:
+    part: TruthPart, recipe: AssignRecipe, number: int, followed: Followed | None, progress: Progress,
+    cancelled: Callable[[], bool],
+) -> _Case:  # fmt: skip
     """Return what can be learned from a volume; one of which nothing can be is an error."""
     if part.truth.shape != part.maps.shape:
         raise DataError(f"The truth of volume {number + 1} is {part.truth.shape} and the prediction "
                         f"{part.maps.shape} (z, y, x)", "both of the same slices",
                         "Say which slices A:B of the labels were predicted")  # fmt: skip
     proposals = propose(
-        part.raw, part.maps, recipe, voxel_size_nm=part.voxel_size_nm, followed=followed, cancelled=cancelled
-    )
+        part.raw, part.maps, recipe, voxel_size_nm=part.voxel_size_nm, followed=followed, progress=progress,
+        cancelled=cancelled,
+    )  # fmt: skip
     truth = connected(part.truth)
     right = right_assignments(proposals, truth)
     if not right.any():

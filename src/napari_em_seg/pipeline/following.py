@@ -6,6 +6,7 @@ from functools import partial
 from napari_em_seg.assign.agreement import Step
 from napari_em_seg.assign.model import AssignmentModel
 from napari_em_seg.errors import Cancelled
+from napari_em_seg.pipeline.models import choose_model
 from napari_em_seg.pipeline.propagation import Propagation, propagate, watershed_seeds
 from napari_em_seg.volume import ArrayLike, Progress, Volume, VoxelSize
 
@@ -26,8 +27,10 @@ def follows(model: AssignmentModel | None) -> bool:
 def following(
     raw: ArrayLike, voxel_size_nm: VoxelSize | None, device: str, cancelled: Callable[[], bool]
 ) -> Followed:
-    """Return what will follow the sections of an image."""
-    return partial(follow_sections, Volume(raw, voxel_size_nm, "image"), device=device, cancelled=cancelled)
+    """Return what will follow the sections of an image; if no propagator can, say so before any work."""
+    image = Volume(raw, voxel_size_nm, "image")
+    choose_model(image, "propagator")
+    return partial(follow_sections, image, device=device, cancelled=cancelled)
 
 
 def follow_sections(

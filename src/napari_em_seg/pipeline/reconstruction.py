@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import count
 from pathlib import Path
 from typing import Any, Literal
 
@@ -69,6 +70,7 @@ def assign_to_session(
     solver: str = "highs",
     gap: float = 1e-3,
     time_limit: float = 600.0,
+    device: str = "auto",
     voxel_size_nm: VoxelSize | None = None,
     overwrite: bool = False,
     progress: Progress = None,
@@ -82,7 +84,7 @@ def assign_to_session(
     predicted, size = open_maps(maps)
     made = reconstruct(
         image, predicted, recipe, voxel_size_nm=image.voxel_size_nm or size, solver=solver, gap=gap,
-        time_limit=time_limit, progress=progress, cancelled=cancelled,
+        time_limit=time_limit, device=device, progress=progress, cancelled=cancelled,
     )  # fmt: skip
     merges = joins_of(made, predicted, image.voxel_size_nm or size, cancelled)
     made = _told(made, maps=str(absolute(maps)), steps=[])
@@ -131,17 +133,26 @@ def _told(made: Reconstruction, **more: Any) -> Reconstruction:
 
 
 def in_a_file(image: Volume, session: Path) -> Volume:
-    """Return the image as it lies in a file; one that is in none, or differs, is written beside the session."""
-    if image.source and _is_same(image):
+    """Return the image as it lies in a file; one that is in none, or differs, is written beside the session.
+
+    What lies there under that name is left alone: another session may refer to it, or it is somebody's data.
+    """
+    if image.source and _lies_in(image.source, image):
         return image
-    place = session.with_name(f"{session.stem}-image.zarr") / "raw"
-    io.write_volume(image, str(place), overwrite=True)
-    return io.open_volume(str(place), "image")
+    for number in count(1):
+        name = f"{session.stem}-image.zarr" if number == 1 else f"{session.stem}-image-{number}.zarr"
+        place = session.with_name(name)
+        if not place.exists():
+            io.write_volume(image, str(place / "raw"))
+            break
+        if _lies_in(str(place / "raw"), image):
+            break
+    return io.open_volume(str(place / "raw"), "image")
 
 
-def _is_same(image: Volume) -> bool:
+def _lies_in(source: str, image: Volume) -> bool:
     try:
-        lying = io.open_volume(image.source, "image")
+        lying = io.open_volume(source, "image")
     except EmSegError:
         return False
     return lying.shape == image.shape and lying.dtype == image.dtype and checksum(lying) == checksum(image)
@@ -157,8 +168,9 @@ def _refuse_target(out: str, overwrite: bool) -> None:
 def _keep(made: Reconstruction, merges: Merges | None, image: Volume, out: str, overwrite: bool) -> Assigned:
     create_session(out, made, {"raw": image}, merges=merges, overwrite=overwrite)
     h, a, chosen = made.hypotheses(), made.assignments, made.outcome.chosen
+    n_objects = np.count_nonzero(np.unique(objects(h, a, chosen)))
     return Assigned(
-        len(h), len(a), int((chosen & (a.kind < APPEARANCE)).sum()), len(np.unique(objects(h, a, chosen))) - 1,
+        len(h), len(a), int((chosen & (a.kind < APPEARANCE)).sum()), int(n_objects),
         made.outcome.gap, str((made.model or {}).get("name")),
     )  # fmt: skip
 

@@ -56,29 +56,41 @@ class LinkResolver:
         fixed = {m + k: pins.get(m + k, -1) if m + k in state.links else 0 for k in range(state.n_links)}
         fixed = {link: value for link, value in fixed.items() if value >= 0}
         added = (tuple(state.links.items()), tuple(state.regions), state.n_regions, fixed)
+        resolver, taken = self._resolver, self._taken
         if added != self._added:
-            self._resolver = _resolver_of(_extended(self._problem, self._hypotheses, state), fixed)
-            self._added, self._taken = added, _taken(self._hypotheses, state, fixed)
-        self._refuse_taken(pins)
-        solution = self._resolver.solve({**pins, **fixed})
+            taken = _taken(self._hypotheses, state, fixed)
+        self._refuse_taken(pins, taken)
+        if added != self._added:
+            resolver = _resolver_of(_extended(self._problem, self._hypotheses, state), fixed)
+        solution = resolver.solve({**pins, **fixed})
+        self._resolver, self._added, self._taken = resolver, added, taken
         chosen = solution.chosen[: m + state.n_links]
         outcome = Outcome(chosen, solution.objective, solution.gap, self._scores(chosen, pins))
         self._before, self._pins = outcome, pins
         return outcome
 
-    def _refuse_taken(self, pins: Mapping[int, int]) -> None:
+    def _refuse_taken(self, pins: Mapping[int, int], taken: Mapping[int, int]) -> None:
         """Refuse links of regions that an object has taken: to find that out from the program takes long."""
         for link, value in pins.items():
             if value and link < len(self._made.kind):
                 for region in (*self._made.sources[link].tolist(), *self._made.targets[link].tolist()):
-                    if region in self._taken:
-                        raise InfeasiblePinsError({link: 1, self._taken[region]: 1})
+                    if region in taken:
+                        raise InfeasiblePinsError({link: 1, taken[region]: 1})
 
     def _scores(self, chosen: Mask, pins: dict[int, int]) -> Scores:
-        """Score anew; regrets only where something nearby has changed, be it only what is allowed."""
+        """Score anew; regrets only where something nearby has changed, be it only what is allowed.
+
+        What people have said is right is sure: no regret is asked for there, as for links made by hand. Nearby
+        is what shares a row with a change; regrets that hang on it over a longer way, which they seldom do, and
+        by little, stay as they were until the session is opened anew.
+        """
         m = len(self._made.kind)
         before = self._before.resized(len(chosen))
-        rows = np.flatnonzero(chosen[:m])
+        is_said = np.zeros(len(chosen), np.bool_)
+        is_said[[link for link, value in pins.items() if value]] = True
+        is_said[m:] = True
+        is_open = chosen & ~is_said
+        rows = np.flatnonzero(is_open[:m])
         is_changed = chosen != before.chosen
         is_changed[[link for link, _ in pins.items() ^ self._pins.items()]] = True
         changed = np.flatnonzero(is_changed).astype(np.int32)
@@ -91,9 +103,9 @@ class LinkResolver:
         found = regrets(self._resolver, rows[stale])
         regret[stale], alternative[stale] = found.value, found.alternative
         p_error = before.scores.p_error[rows].astype(float)
-        scores = self._scorer.scores(chosen[:m], regret, alternative, p_error, stale).resized(len(chosen))
-        by_hand = m + np.flatnonzero(chosen[m:])
-        scores.p_error[by_hand], scores.confidence[by_hand], scores.impact[by_hand] = 0, 1, 0
+        scores = self._scorer.scores(is_open[:m], regret, alternative, p_error, stale).resized(len(chosen))
+        sure = np.flatnonzero(chosen & is_said)
+        scores.p_error[sure], scores.confidence[sure], scores.impact[sure] = 0, 1, 0
         return scores
 
 
@@ -232,14 +244,16 @@ def _exclusive(hypotheses: Hypotheses, state: State, nothing: Column) -> tuple[s
     First come the paths of leaves, as in `make_problem`. A painted region joins the row of each leaf that it
     overlaps. Where several are painted on one leaf that do not overlap, as when it is cut in two, each has a
     row of its own with that path, and these share the price of the leaf. Where a region overlaps what is around
-    leaves, the path from there gets a row, and so do two painted regions that overlap; none of these costs
-    anything.
+    leaves, the path from there gets a row, and so do two painted regions that overlap, and each painted one by
+    itself, as it may lie where nothing is; none of these costs anything.
     """
     leaf_row = {int(leaf): row for row, leaf in enumerate(np.flatnonzero(hypotheses.is_leaf))}
     overlaps = _overlapping(state.regions)
     groups: dict[int, list[list[int]]] = {}
     rows, extra = [[*pair] for pair in overlaps], [0.0] * len(overlaps)
     for number, region in state.regions.items():
+        rows.append([number])
+        extra.append(0.0)
         for node in np.unique(_window(hypotheses.nodes, region)[region.mask]).tolist():
             if node in leaf_row:
                 parts = groups.setdefault(node, [])

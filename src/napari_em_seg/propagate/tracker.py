@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from scipy.ndimage import find_objects
 from scipy.sparse import coo_array
 from torch import Tensor
 from torch.nn.functional import interpolate
@@ -204,7 +205,9 @@ class _Walker:
     def begin(self, seeds: Labels, names: list[int], reference: int) -> list[_Object]:
         """Look at the reference slice, which all memories begin with."""
         view = self._looker.encoded(reference)
-        objects = [self._seeded(seeds, name, view.shape) for name in names]
+        values, compact = np.unique(seeds, return_inverse=True)
+        places = dict(zip(values.tolist(), find_objects(compact.reshape(seeds.shape) + 1), strict=True))
+        objects = [self._seeded(seeds, name, places[name], view.shape) for name in names]
         for members in self._groups(objects):
             for one, found in zip(members, self._look(members, view)[2], strict=True):
                 one.state = moved_state(found.state, found.box, one.box, self._looker.strides)
@@ -239,11 +242,10 @@ class _Walker:
         confidence = {one.name: self._settled(one, part, owner, evidence) for one, part in found}
         return TrackedSlice(z, owner, confidence, evidence)
 
-    def _seeded(self, seeds: Labels, name: int, shape: tuple[int, int]) -> _Object:
+    def _seeded(self, seeds: Labels, name: int, place: tuple[slice, slice], shape: tuple[int, int]) -> _Object:
         f = self._looker.factor
-        rows, columns = (np.flatnonzero((seeds == name).any(axis=1 - axis)) for axis in (0, 1))
-        y, x = int(rows[0]) // f, int(columns[0]) // f
-        part = seeds[y * f : rows[-1] + 1, x * f : columns[-1] + 1] == name
+        y, x = place[0].start // f, place[1].start // f
+        part = seeds[y * f : place[0].stop, x * f : place[1].stop] == name
         small = torch.from_numpy(thinned(part, f))
         if not bool((small > 0.5).any()):
             small = (small > 0).float()  # thinner than a pixel of the network

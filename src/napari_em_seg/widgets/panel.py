@@ -8,9 +8,10 @@ import napari
 from napari.layers import Layer
 from napari.utils.notifications import show_warning
 from qtpy.QtCore import QEvent, Qt, QTimer
-from qtpy.QtWidgets import QHBoxLayout, QLabel, QProgressBar, QPushButton, QWidget
+from qtpy.QtWidgets import QDockWidget, QHBoxLayout, QLabel, QProgressBar, QPushButton, QWidget
 
 from napari_em_seg.errors import Cancelled, EmSegError
+from napari_em_seg.widgets.parts import PLUGIN
 from napari_em_seg.widgets.state import real, state_of
 from napari_em_seg.widgets.work import Job, Work
 
@@ -49,9 +50,11 @@ class Panel(QWidget):
         self._named: list[Layer] = []
         self._claims: list[tuple[str, Layer]] = []
         self._was_docked = self.is_shut = False
+        self.is_seen = True  # that is, its dock is not hidden, nor behind another one
 
     def follow(self) -> None:
         """Begin to follow the viewer and the worker."""
+        self.state.panels.append(self)
         self.cancel_button.clicked.connect(self._on_cancel)
         self.work.changed.connect(self._on_work)
         self.work.progressed.connect(self._on_progress)
@@ -70,8 +73,15 @@ class Panel(QWidget):
         """Whether clicks in the canvas mean something now."""
         return False
 
+    def owns_clicks(self) -> bool:
+        """Whether people were asked to click, so that a click means nothing to other docks."""
+        return False
+
     def on_click(self, position: tuple[float, ...]) -> None:
         """Take a click at a place of the world."""
+
+    def on_seen(self) -> None:
+        """Take note that the dock came to the front, or is not seen any more."""
 
     def on_busy(self, is_busy: bool) -> None:
         """Enable and disable what must not be pressed while something with a title goes on."""
@@ -131,6 +141,8 @@ class Panel(QWidget):
         if self.is_shut:
             return
         self.is_shut = True
+        if self in self.state.panels:
+            self.state.panels.remove(self)
         if self._on_mouse in self._viewer.mouse_drag_callbacks:
             self._viewer.mouse_drag_callbacks.remove(self._on_mouse)
         for event in (self._viewer.layers.events.inserted, self._viewer.layers.events.removed):
@@ -144,7 +156,11 @@ class Panel(QWidget):
     def event(self, event: QEvent) -> bool:
         """Notice when the dock is closed: napari takes the widget out of it then, but keeps it."""
         if event.type() == QEvent.Type.ParentChange:
-            is_docked = self.parentWidget() is not None
+            dock = self.parentWidget()
+            if isinstance(dock, QDockWidget):
+                dock.visibilityChanged.connect(self._on_seen)
+                dock.setWindowTitle(dock.windowTitle().removesuffix(f" ({PLUGIN})"))  # short ones fit on tabs
+            is_docked = dock is not None
             if self._was_docked and not is_docked:
                 QTimer.singleShot(0, self.shut_down)
             self._was_docked = is_docked
@@ -161,9 +177,19 @@ class Panel(QWidget):
         for layer in layers:
             layer.events.name.connect(self._on_layers)
 
+    def _on_seen(self, is_seen: bool) -> None:
+        self.is_seen = is_seen
+        if not self.is_shut:
+            self.on_seen()
+
+    def _takes_clicks(self) -> bool:
+        """Whether clicks are this dock's: it is seen and wants them, and no other one owns them."""
+        owners = [panel for panel in self.state.panels if panel.is_seen and panel.owns_clicks()]
+        return self.is_seen and self.wants_clicks() and (not owners or self in owners)
+
     def _on_mouse(self, viewer: napari.Viewer, event) -> Iterator[None]:
         """Tell a click from a drag."""
-        if event.button != 1 or viewer.dims.ndisplay != 2 or not self.wants_clicks():
+        if event.button != 1 or viewer.dims.ndisplay != 2 or not self._takes_clicks():
             return
         is_dragged = False
         yield

@@ -10,6 +10,7 @@ from napari_em_seg.errors import DataError
 if TYPE_CHECKING:
     import napari
 
+    from napari_em_seg.widgets.panel import Panel
     from napari_em_seg.widgets.review.desk import Desk
 
 __all__ = ["ViewerState", "real", "state_of"]
@@ -26,6 +27,10 @@ class ViewerState:
         The layer of the image that was chosen last in any dock, with which the others begin.
     device
         Where networks run: auto, cpu, cuda, …
+    panels
+        The docks that are open.
+    done
+        What was done last in docks that leave nothing in the viewer that would tell, by their names.
     """
 
     changed = Signal()
@@ -36,6 +41,8 @@ class ViewerState:
         self._image: Any = None
         self._device = "auto"
         self._under_way: set[tuple[str, int]] = set()
+        self.panels: list[Panel] = []
+        self.done: dict[str, str] = {}
 
     @property
     def desk(self) -> "Desk | None":
@@ -47,6 +54,7 @@ class ViewerState:
         self._desk = desk
         desk.opened.connect(self.changed.emit)
         desk.closed.connect(self.changed.emit)
+        desk.listed.connect(self.changed.emit)
         self.changed.emit()
 
     def put_away(self, desk: "Desk") -> None:
@@ -76,6 +84,11 @@ class ViewerState:
         if name != self._device:
             self._device = name
             self.changed.emit()
+
+    def tell(self, dock: str, done: str) -> None:
+        """Say in a few words what was done in a dock."""
+        self.done[dock] = done
+        self.changed.emit()
 
     def is_under_way(self, what: str, layer: Any) -> bool:
         """Whether such a thing is being done with a layer."""

@@ -14,7 +14,9 @@ from napari_em_seg.widgets.panel import Panel
 from napari_em_seg.widgets.parts import PLUGIN
 from napari_em_seg.widgets.pictures import settle, wait_for
 
-__all__ = ["STEPS", "Tour"]
+__all__ = ["EXPORTED", "STEPS", "Tour"]
+
+EXPORTED = ("labels", "links", "meshes", "skeletons", "report", "pipeline")
 
 
 class Tour:
@@ -27,7 +29,7 @@ class Tour:
     raw, truth
         A small stack, and its objects: the robot that reviews knows them.
     folder
-        For what is written.
+        For what is written, but for models: these go where EM_SEG_MODELS says.
     """
 
     def __init__(self, viewer: Any, raw: Volume, truth: Volume, folder: Path) -> None:
@@ -88,17 +90,44 @@ class Tour:
         seeds.mode = "pan_zoom"
         self._press(dock, dock.go)
 
+    def fine_tune(self, steps: int = 20) -> None:
+        """Paint whole objects on two slices, let a boundary model learn on, and keep it after so many steps."""
+        self._show_alone("raw")
+        dock, middle = self._dock("Train"), len(self.raw) // 2
+        dock.fine_tune.image.choose(self.viewer.layers["raw"])
+        dock.fine_tune.meaning.setCurrentIndex(dock.fine_tune.meaning.findData("objects"))
+        dock.fine_tune.paint.click()
+        painted = dock.fine_tune.painted.layer
+        for z in (middle - 1, middle + 1):
+            painted.data[z] = self.truth[z]
+        painted.refresh()
+        painted.mode = "pan_zoom"
+        self.viewer.dims.set_current_step(0, middle + 1)
+        dock.go.click()
+        while dock.work.is_busy and len(dock.curves.losses) < steps:
+            settle(0.1)
+        self._press(dock, dock.keep)
+
     def evaluate(self) -> None:
-        """Compare the segments with the truth, and go to the worst split."""
-        for name in ("propagated", "seeds", "objects", "link source", "link target"):
-            if name in self.viewer.layers:
-                self.viewer.layers[name].visible = False
-        self.viewer.layers["segments"].visible = True
+        """Compare the segments with the truth."""
+        self._show_alone("raw", "segments")
         add_volume(self.viewer, self.truth, name="truth", visible=False)
         dock = self._dock("Evaluate")
         dock.segmentation.choose(self.viewer.layers["segments"])
         dock.truth.choose(self.viewer.layers["truth"])
         self._press(dock, dock.go)
+
+    def export(self) -> None:
+        """Write what the session has come to, and the pipeline that makes it again."""
+        self._show_alone("raw", "objects")
+        dock = self._dock("Export")
+        for name, box in dock.what.boxes.items():
+            box.setChecked(name in EXPORTED)
+        self._press(dock, dock.go)
+
+    def _show_alone(self, *names: str) -> None:
+        for layer in self.viewer.layers:
+            layer.visible = layer.name in names
 
     def _dock(self, name: str) -> Any:
         return self.start.open_dock(name)
@@ -113,6 +142,7 @@ class Tour:
 
 STEPS: dict[str, Callable[[Tour], object]] = {
     "open": Tour.open, "predict": Tour.predict, "segment": Tour.segment, "reconstruct": Tour.reconstruct,
-    "review": Tour.review, "propagate": Tour.propagate, "evaluate": Tour.evaluate,
+    "review": Tour.review, "propagate": Tour.propagate, "fine-tune": Tour.fine_tune, "evaluate": Tour.evaluate,
+    "export": Tour.export,
 }  # fmt: skip
 """By their names, in the order of the tutorial."""

@@ -21,7 +21,7 @@ from napari_em_seg.widgets.evaluate.curves import load_library
 from napari_em_seg.widgets.evaluate.overlays import Overlays
 from napari_em_seg.widgets.evaluate.results import Results
 from napari_em_seg.widgets.layer_box import LayerBox
-from napari_em_seg.widgets.layers import role_of, shape_of, unread_volume_of
+from napari_em_seg.widgets.layers import role_of, shape_of, unread_volume_of, without_remark
 from napari_em_seg.widgets.panel import Panel
 from napari_em_seg.widgets.parts import button, check, form, remember, whole_number
 
@@ -99,7 +99,7 @@ class EvaluateWidget(Panel):
     def on_layers(self) -> None:
         """Offer the labels that are there; until somebody chooses, guess which are which by role and name."""
         labels = [x for x in self._viewer.layers if isinstance(x, Labels) and len(shape_of(x)) == 3]
-        labels = [x for x in labels if role_of(x) != "errors"]
+        labels = [x for x in labels if role_of(x) not in ("errors", "preview")]
         self.segmentation.offer(labels)
         self.truth.offer(labels)
         if not self._is_chosen:
@@ -168,10 +168,14 @@ class EvaluateWidget(Panel):
         self.evaluation = made
         self.results.show_evaluation(made)
         self.overlays.show_errors(made, *self._volumes)
+        names = " against ".join(without_remark(layer.name) for layer in self._judged)
+        self.state.tell("Evaluate", f"Rand error {made.scores.adapted_rand_error:.3f} of {names}")
 
     def _show_shapes(self, shapes: ObjectShapes) -> None:
         self.shapes = shapes
         self.results.show_shapes(shapes)
+        figures, name = shapes.figures(), without_remark(self._judged[0].name)
+        self.state.tell("Evaluate", f"{name}: {figures.n_orphans:,} orphans of {figures.n_objects:,} objects")
         if self._volumes[0].voxel_size_nm is None:
             self.say("The voxel size is unknown, so lengths are too; the dock Voxel size sets it")
 

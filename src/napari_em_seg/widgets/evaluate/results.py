@@ -1,5 +1,6 @@
 """Results: what was found, in tabs: measures, tables that lead to errors, curves; and saving what is shown."""
 
+from itertools import pairwise
 from pathlib import Path
 
 from qtpy.QtCore import Qt
@@ -99,8 +100,10 @@ class Results(QWidget):
     def _show(self, pages: dict[str, QWidget]) -> None:
         title = self.title
         self.tabs.clear()
-        for name, page in pages.items():
+        for place, (name, page) in enumerate(pages.items()):
             self.tabs.addTab(page, name)
+            self.tabs.setTabToolTip(place, page.toolTip())
+        _put_in_order(self.tabs, *pages.values(), self.save)
         self.tabs.setCurrentIndex(max(0, list(pages).index(title) if title in pages else 0))
         for page in self._pages:
             if page not in pages.values():
@@ -130,6 +133,12 @@ class Results(QWidget):
         else:
             write_table(path, {one.name: one.values for one in page.columns.columns}, overwrite=was_asked)
         return path
+
+
+def _put_in_order(*widgets: QWidget) -> None:
+    """Let Tab go through widgets in this order; pages come last otherwise, as they were put in last."""
+    for one, other in pairwise(widgets):
+        QWidget.setTabOrder(one, other)
 
 
 def _summary(made: Evaluation) -> str:

@@ -3,6 +3,7 @@
 import re
 from pathlib import Path
 
+import numpy as np
 from qtpy.QtCore import Signal
 from qtpy.QtWidgets import QFileDialog, QGridLayout, QHBoxLayout, QLineEdit, QWidget
 
@@ -20,6 +21,7 @@ _LABELS = {format_.title: format_.name for format_ in FORMATS}
 _MESHES = {"PLY": "ply", "OBJ": "obj", "Neuroglancer precomputed": "precomputed"}
 _ENDINGS = {"links": ".links.csv", "graph": ".graphml", "history": ".history.csv", "meshes": ".meshes",
             "skeletons": ".skeletons", "report": ".html"}  # fmt: skip
+_HOLDS_ALL = "ome-zarr"
 _ALL, _THESE, _LARGE = "all", "these", "larger than"
 
 
@@ -68,8 +70,25 @@ class What(QWidget):
             grid.addWidget(self.boxes[left], row, 0)
             grid.addWidget(right, row, 1)
         remember("export", {**self.boxes, "label_format": self.label_format, "mesh_format": self.mesh_format})
+        self._wished = self.label_format.currentText()
+        self.label_format.currentTextChanged.connect(self._on_label_format)
         for box in self.boxes.values():
             box.toggled.connect(self.changed)
+
+    def offer_formats(self, dtype: np.dtype) -> None:
+        """Offer formats that hold labels of a type; the one that somebody chose comes back when it does."""
+        box = self.label_format
+        box.blockSignals(True)
+        box.clear()
+        for one in FORMATS:
+            if one.holds_labels(dtype):
+                box.addItem(one.title, one.name)
+        place = box.findText(self._wished)
+        box.setCurrentIndex(place if place >= 0 else box.findData(_HOLDS_ALL))
+        box.blockSignals(False)
+
+    def _on_label_format(self, title: str) -> None:
+        self._wished = title
 
     def is_wanted(self, name: str) -> bool:
         """Whether something is ticked, and there is such a thing."""

@@ -112,7 +112,9 @@ class ExportWidget(Panel):
         session, layer = self.session, self.source.layer
         if session is not None:
             self.where.suggest(session.path.parent, session.path.stem)
+            self.what.offer_formats(self.state.desk.sheet.objects.dtype)
         elif layer is not None:
+            self.what.offer_formats(layer.dtype)
             image = self.image.layer
             sources = [str(x.metadata.get("source") or "") for x in (layer, image) if x is not None]
             self.where.suggest(_folder_of(next(filter(None, sources), "")), _file_name(layer.name))
@@ -137,6 +139,10 @@ class ExportWidget(Panel):
     def wants_clicks(self) -> bool:
         """Whether clicks choose objects."""
         return self.objects.isEnabled() and self.objects.are_named and self._shown() is not None
+
+    def owns_clicks(self) -> bool:
+        """Whether objects are being chosen."""
+        return self.wants_clicks()
 
     def on_click(self, position: tuple[float, ...]) -> None:
         """Choose the object at a place of the world, or let go of it."""
@@ -174,6 +180,8 @@ class ExportWidget(Panel):
 
         def done(found: list[str]) -> None:
             self.say(f"Wrote {', '.join(Path(place).name for place in found)} into {folder}")
+            n = len(found)
+            self.state.tell("Export", f"{n} thing{'s' if n > 1 else ''} written into {folder}")
 
         self.start("Export", lambda **options: work(overwrite=overwrite, **options), layer=about, done=done)
 

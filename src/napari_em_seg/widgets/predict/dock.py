@@ -237,6 +237,7 @@ class PredictWidget(Panel):
             self.result.refresh()
             self.result.metadata = {**self.result.metadata, STEPS: [step]}
             self.say(f"{self.result.name} is complete, by {' and '.join(prediction.models)}")
+            self.state.changed.emit()  # other docks begin with it now
 
     def _on_look(self, _event: object = None) -> None:
         """Note where one looks, for the thread to read."""

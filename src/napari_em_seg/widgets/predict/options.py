@@ -38,6 +38,7 @@ class Options(QScrollArea):
 
     def __init__(self, state: ViewerState) -> None:
         super().__init__()
+        self.setFocusPolicy(Qt.FocusPolicy.NoFocus)  # Tab goes to what is in it
         self._state = state
         self._files = find_models()
         self._followed: Layer | None = None

@@ -10,13 +10,16 @@ from napari_em_seg import pipeline
 from napari_em_seg.errors import DataError, EmSegError
 from napari_em_seg.pipeline import Propagation
 from napari_em_seg.pipeline.propagation import Direction, confidence_table
-from napari_em_seg.review.conflicts import conflicts_of
+from napari_em_seg.review.conflicts import conflicts_of, without_margins
 from napari_em_seg.volume import Volume
 from napari_em_seg.widgets.layer_box import LayerBox
 from napari_em_seg.widgets.layers import (
+    Role,
     go_to_slice,
+    marked,
     pixel_at,
     placed_like,
+    role_of,
     shape_of,
     slice_in_view,
     volume_of_layer,
@@ -45,6 +48,8 @@ class PropagateWidget(Panel):
         self.result: Labels | None = None
         self.confidence: dict[int, dict[int, float]] = {}
         self._reference, self._chosen = 0, 0
+        # By the number of the operation in the session: what was accepted, its masks, and how sure they were.
+        self._accepted: dict[int, tuple[int, dict[int, NDArray[np.bool_]], dict[int, float]]] = {}
         self._sections: tuple[str, int, NDArray[np.uint32]] | None = None
         self._is_clicking = False
         self._build()
@@ -54,7 +59,7 @@ class PropagateWidget(Panel):
     # Building
 
     def _build(self) -> None:
-        self.image, self.seeds = LayerBox(), LayerBox()
+        self.image, self.seeds = LayerBox(), LayerBox("none yet: paint or click some")
         self.image.setToolTip("The stack; its voxel size has to be known")
         self.seeds.setToolTip("Labels with one number for each object on the reference slice")
         self.way = choice("Where to go from the reference slice", list(_DIRECTIONS))
@@ -109,6 +114,8 @@ class PropagateWidget(Panel):
         self.setMinimumWidth(380)
 
     def _connect(self) -> None:
+        self.image.activated.connect(self._on_image)
+        self.seeds.currentIndexChanged.connect(self._enable)
         self.new_seeds.clicked.connect(self.add_seeds)
         self.click_seeds.toggled.connect(self._on_click_seeds)
         self.all_seeds.clicked.connect(self._on_seed_all)
@@ -121,20 +128,28 @@ class PropagateWidget(Panel):
         self.strip.chosen.connect(self._on_cell)
         self._viewer.dims.events.current_step.connect(self._on_slice)
         self.state.models_changed.connect(self._on_models)
+        self.state.changed.connect(self._on_session)
 
     # Layers
 
     def on_layers(self) -> None:
         """Offer the layers that are there."""
-        stacks = [x for x in self._viewer.layers if isinstance(x, Image) and x.ndim == 3 and not x.rgb]
-        labels = [x for x in self._viewer.layers if isinstance(x, Labels) and x.ndim == 3 and x.editable]
+        layers, before = self._viewer.layers, self.image.layer
+        stacks = [x for x in layers if isinstance(x, Image) and x.ndim == 3 and not x.rgb and not role_of(x)]
+        labels = [x for x in layers if isinstance(x, Labels) and x.ndim == 3 and x.editable]
         self.image.offer(stacks)
+        if before is None and self.state.image in stacks:
+            self.image.choose(self.state.image)
         self.seeds.offer(labels)
         if self.result is not None and self.result not in self._viewer.layers:
             self._forget()
         self._enable()
 
-    def _enable(self) -> None:
+    def _on_image(self, _place: int) -> None:
+        self.state.image = self.image.layer
+        self._mark()
+
+    def _enable(self, _place: int = 0) -> None:
         is_idle = not self.is_busy
         has_image = self.image.layer is not None
         for one in (self.new_seeds, self.click_seeds, self.all_seeds):
@@ -143,8 +158,8 @@ class PropagateWidget(Panel):
         for one in (self.again, self.accept, self.accept_all, self.reject, self.keep):
             one.setEnabled(is_idle and self.result is not None)
 
-    def _layer_like_image(self, data: NDArray[np.generic], name: str) -> Labels:
-        layer = Labels(data, name=name, opacity=0.5, **placed_like(self.image.layer))
+    def _layer_like_image(self, data: NDArray[np.generic], name: str, role: Role = "") -> Labels:
+        layer = Labels(data, name=name, opacity=0.5, metadata=marked(role), **placed_like(self.image.layer))
         return self._viewer.add_layer(layer)
 
     def add_seeds(self) -> Labels:
@@ -221,7 +236,11 @@ class PropagateWidget(Panel):
 
     def wants_clicks(self) -> bool:
         """Whether clicks seed sections."""
-        return self._is_clicking
+        return self._is_clicking and self.image.layer is not None
+
+    def owns_clicks(self) -> bool:
+        """Whether sections are being clicked on."""
+        return self.wants_clicks()
 
     def on_click(self, position: tuple[float, ...]) -> None:
         """Seed the section at a place of the world, or let go of it."""
@@ -291,7 +310,7 @@ class PropagateWidget(Panel):
 
     def _on_slice_done(self, volume: Volume, one) -> None:
         if self.result is None:
-            self.result = self._layer_like_image(np.zeros(volume.shape, np.uint32), PROPAGATED)
+            self.result = self._layer_like_image(np.zeros(volume.shape, np.uint32), PROPAGATED, "propagated")
             self._viewer.layers.selection.active = self.result
             self.result.mode = "pan_zoom"
         self.result.data[one.z] = one.labels
@@ -353,7 +372,7 @@ class PropagateWidget(Panel):
             self.say("The session is about a stack of another shape")
             return
         for name in names:
-            masks = self._masks_of(name)
+            masks = without_margins(desk.sheet.objects, self._masks_of(name))
             met = conflicts_of(desk.sheet.view, masks)
             if met:
                 objects = ", ".join(sorted({str(one.object) for one in met}))
@@ -363,7 +382,7 @@ class PropagateWidget(Panel):
                     "changed. Correct it, or undo those"
                 )
                 return
-            desk.add_object(masks, lambda _, name=name: self._on_accepted(name))
+            desk.add_object(masks, lambda done, name=name: self._on_accepted(name, done.id))
 
     def _masks_of(self, name: int) -> dict[int, NDArray[np.bool_]]:
         """Return the masks of an object in the slices around the reference slice that it runs through."""
@@ -377,9 +396,26 @@ class PropagateWidget(Panel):
                 found[z] = mask
         return found
 
-    def _on_accepted(self, name: int) -> None:
+    def _on_accepted(self, name: int, operation: int) -> None:
+        self._accepted[operation] = name, self._masks_of(name), self.confidence.get(name, {})
         self._take_out(name)
         self.say(f"Object {name} was accepted into the session; undo there takes it back")
+
+    def _on_session(self) -> None:
+        """Give back objects whose acceptance was undone in the session; take those out that were done again."""
+        desk = self.state.desk
+        if desk is None or self.result is None:
+            return
+        done = desk.sheet.view.state.done
+        for operation, (name, masks, confidence) in self._accepted.items():
+            if operation in done and name in self.confidence:
+                self._take_out(name)
+            elif operation not in done and name not in self.confidence:
+                for z, mask in masks.items():
+                    self.result.data[z][mask & (self.result.data[z] == 0)] = name
+                self.confidence[name] = confidence
+                self.result.refresh()
+                self._show_strip()
 
     def _on_reject(self) -> None:
         if self._chosen not in self.confidence:
@@ -400,7 +436,7 @@ class PropagateWidget(Panel):
         self._enable()
 
     def _forget(self) -> None:
-        self.result, self.confidence, self._chosen = None, {}, 0
+        self.result, self.confidence, self._chosen, self._accepted = None, {}, 0, {}
         self.strip.show_table([], np.zeros((0, 0), np.float32))
 
     # Work
@@ -426,3 +462,4 @@ class PropagateWidget(Panel):
         """Follow the viewer no longer; layers stay."""
         self._viewer.dims.events.current_step.disconnect(self._on_slice)
         self.state.models_changed.disconnect(self._on_models)
+        self.state.changed.disconnect(self._on_session)

@@ -3,7 +3,7 @@
 import numpy as np
 from numpy.typing import NDArray
 from qtpy.QtCore import QEvent, QPoint, QRectF, Qt, Signal
-from qtpy.QtGui import QColor, QImage, QMouseEvent, QPainter, QPaintEvent
+from qtpy.QtGui import QColor, QImage, QKeyEvent, QMouseEvent, QPainter, QPaintEvent
 from qtpy.QtWidgets import QSizePolicy, QToolTip, QWidget
 
 from napari_em_seg.widgets.colours import SOURCE, confidence_colour
@@ -11,13 +11,14 @@ from napari_em_seg.widgets.colours import SOURCE, confidence_colour
 __all__ = ["Strip"]
 
 _NAMES = 52  # pixels for the numbers of objects
+_STEPS = {Qt.Key.Key_Up: (-1, 0), Qt.Key.Key_Down: (1, 0), Qt.Key.Key_Left: (0, -1), Qt.Key.Key_Right: (0, 1)}
 
 
 class Strip(QWidget):
     """A table of colours: vermilion is unsure, blue is sure, nothing is not followed there."""
 
     chosen = Signal(int, int)
-    """The row and the slice that were clicked on."""
+    """The row and the slice that were clicked on, or gone to with the arrow keys."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -27,11 +28,12 @@ class Strip(QWidget):
         self.setMinimumHeight(90)
         self.setSizePolicy(QSizePolicy.Policy.Expanding, QSizePolicy.Policy.Expanding)
         self.setMouseTracking(True)
-        self.setToolTip("Rows are objects, columns slices; click to go there")
+        self.setToolTip("Rows are objects, columns slices; a click or the arrow keys go there")
 
     def show_table(self, names: list[int], table: NDArray[np.float32]) -> None:
         """Show how sure objects are (objects, slices); not a number where they are not followed."""
         self._names, self._table = names, table
+        self.setFocusPolicy(Qt.FocusPolicy.StrongFocus if names else Qt.FocusPolicy.NoFocus)
         self.update()
 
     def mark(self, row: int, z: int) -> None:
@@ -67,6 +69,9 @@ class Strip(QWidget):
                 painter.drawText(
                     place, int(Qt.AlignmentFlag.AlignRight | Qt.AlignmentFlag.AlignVCenter), str(name)
                 )
+        if self.hasFocus():
+            painter.setPen(self.palette().highlight().color())
+            painter.drawRect(self.rect().adjusted(0, 0, -1, -1))
         painter.setPen(QColor(SOURCE))
         if 0 <= self._row < n:
             painter.drawRect(QRectF(_NAMES, 1 + self._row * height, slices * width, height))
@@ -86,6 +91,16 @@ class Strip(QWidget):
         cell = self._at(event)
         if cell is not None:
             self.chosen.emit(*cell)
+
+    def keyPressEvent(self, event: QKeyEvent) -> None:  # noqa: N802
+        """Go to the cell beside the one that is marked."""
+        step = _STEPS.get(event.key())
+        if step is None or not self._table.size:
+            super().keyPressEvent(event)
+            return
+        n, slices = self._table.shape
+        row = min(max(self._row + step[0], 0), n - 1)
+        self.chosen.emit(row, min(max(self._z + step[1], 0), slices - 1))
 
     def mouseMoveEvent(self, event: QMouseEvent) -> None:  # noqa: N802
         """Say what a cell means."""

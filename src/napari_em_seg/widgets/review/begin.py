@@ -21,15 +21,18 @@ from qtpy.QtWidgets import (
 )
 
 from napari_em_seg.errors import DataError
+from napari_em_seg.io import FORMATS
 from napari_em_seg.pipeline import PredictedMaps, Prediction
 from napari_em_seg.pipeline.config import STEPS
 from napari_em_seg.volume import Volume
 from napari_em_seg.widgets.layer_box import LayerBox
-from napari_em_seg.widgets.layers import affinities_of, role_of, volume_of_layer, without_remark
+from napari_em_seg.widgets.layers import affinities_of, role_of, shape_of, volume_of_layer, without_remark
 
 __all__ = ["Begin"]
 
 _PREDICT = "predict affinities first"
+_PREDICTED = ("affinities", "boundary")  # the better ones first
+_CONTAINERS = (".zarr", ".n5", ".emseg", ".precomputed", ".slices")
 
 
 class Begin(QWidget):
@@ -51,6 +54,9 @@ class Begin(QWidget):
         self.views.setToolTip("How many turned and mirrored copies are predicted and averaged")
         self.views.addItem("quick (1 view)", 1)
         self.views.addItem("good (4 views, 4 times as long)", 4)
+        self._suggested = ""
+        self._stacks: list[Image] = []
+        self._is_image_chosen = self._are_maps_chosen = False
         self.place = QLineEdit()
         self.place.setToolTip("The session: a folder that keeps the solution and all that you do")
         choose = QPushButton("…")
@@ -80,8 +86,9 @@ class Begin(QWidget):
         layout.addWidget(self.open)
         self.go.clicked.connect(self.wants_reconstruction)
         self.open.clicked.connect(self._on_open)
-        self.image.currentIndexChanged.connect(self._on_image)
+        self.image.currentIndexChanged.connect(self._on_image_chosen)
         self.boundary.currentIndexChanged.connect(self._on_boundary)
+        self.boundary.activated.connect(self._on_boundary)  # what is there already may be chosen, too
 
     def image_layer(self) -> Image | None:
         """Return the image that is chosen."""
@@ -124,28 +131,53 @@ class Begin(QWidget):
         )  # fmt: skip
         return answer == QMessageBox.StandardButton.Yes
 
-    def offer(self) -> None:
-        """Offer the images that are there."""
+    def offer(self, worked_on: Image | None = None) -> None:
+        """Offer the images that are there, and begin with the one that is worked on and what was made of it."""
         images = [x for x in self._viewer.layers if isinstance(x, Image)]
-        stacks = [layer for layer in images if not layer.rgb and layer.ndim == 3]
-        self.image.offer([layer for layer in stacks if not role_of(layer)])
-        self.boundary.offer(stacks)
-        self._on_image()
-        self._on_boundary()
+        self._stacks = [layer for layer in images if not layer.rgb and layer.ndim == 3]
+        plain = [layer for layer in self._stacks if not role_of(layer)]
+        self.image.offer(plain)
+        if worked_on in plain and not self._is_image_chosen:
+            _choose(self.image, worked_on)
+        self._show_image()
 
-    def _on_image(self, _row: int = 0) -> None:
+    def _offer_boundaries(self) -> None:
+        """Offer what may be boundaries of the image; those chosen stay as long as they are of its shape."""
+        image, chosen = self.image_layer(), self.boundary.layer
+        offered = [x for x in self._stacks if x is not image and _may_be_boundaries(x)]
+        self.boundary.offer(offered)
+        same = [x for x in offered if image is not None and shape_of(x) == shape_of(image)]
+        self._are_maps_chosen &= chosen is None or chosen in same
+        if not self._are_maps_chosen:
+            made = [x for role in reversed(_PREDICTED) for x in same if role_of(x) == role and _is_whole(x)]
+            _choose(self.boundary, made[-1] if made else None)
+        self.views.setEnabled(self.boundary.layer is None)
+
+    def _on_image_chosen(self, _row: int) -> None:
+        self._is_image_chosen = True
+        self._show_image()
+
+    def _show_image(self) -> None:
         layer = self.image_layer()
+        self._offer_boundaries()
         self.go.setEnabled(layer is not None)
         flat = [x.name for x in self._viewer.layers if isinstance(x, Image) and x.ndim != 3]
         if layer is not None:
             self._trouble.clear()
-            self.place.setText(str(_place_for(layer)))
+            self._suggest(str(_place_for(layer)))
         elif flat:
             self._trouble.setText(f"{', '.join(flat)} is no stack: three axes (z, y, x) are needed")
         else:
             self._trouble.setText("Open a stack first, or take File ▸ Open Sample ▸ EM segmentation")
 
-    def _on_boundary(self, _row: int = 0) -> None:
+    def _suggest(self, place: str) -> None:
+        """Fill in a place; one that somebody typed or chose stays."""
+        if self.place.text() in ("", self._suggested):
+            self.place.setText(place)
+            self._suggested = place
+
+    def _on_boundary(self, _row: int) -> None:
+        self._are_maps_chosen = True
         self.views.setEnabled(self.boundary.layer is None)
 
     def _on_choose(self) -> None:
@@ -170,13 +202,43 @@ def _as_probability(boundary: Volume, name: str) -> Volume | np.ndarray:
                     "Choose what was predicted, or convert it")  # fmt: skip
 
 
+def _choose(box: LayerBox, layer: Image | None) -> None:
+    """Choose in a box what nobody chose himself."""
+    box.blockSignals(True)
+    box.choose(layer)
+    box.blockSignals(False)
+
+
+def _may_be_boundaries(layer: Image) -> bool:
+    """Whether it was predicted, or holds such numbers and nobody knows what it is."""
+    role = role_of(layer)
+    return role in _PREDICTED or (not role and (layer.dtype == np.uint8 or layer.dtype.kind == "f"))
+
+
+def _is_whole(layer: Image) -> bool:
+    """Whether no part of it is still to be predicted: how it was made is kept once it is complete."""
+    return "models" not in layer.metadata or STEPS in layer.metadata
+
+
 def _place_for(layer: Image) -> Path:
-    """Return where the session of an image goes unless the user says otherwise: beside it, or at home."""
-    source = str(layer.metadata.get("source") or "")
-    name = "".join(c if c.isalnum() or c in "-_." else "-" for c in without_remark(layer.name)).strip("-.")
-    folder = Path.home()
-    for parent in Path(source).parents if source else ():
-        if parent.is_dir() and parent.suffix not in (".zarr", ".n5", ".emseg", ".precomputed", ".slices"):
-            folder = parent
-            break
-    return folder / f"{name or 'stack'}.emseg"
+    """Return where the session of an image goes unless the user says otherwise.
+
+    Beside the image, with the name of its file; at home, with the layer's name, if it lies in none.
+    """
+    data = layer.data[0] if layer.multiscale else layer.data
+    source = Path(layer.metadata.get("source") or getattr(data, "source", ""))
+    for file in (source, *source.parents):
+        folder = file.parent
+        if file.exists() and folder != file and folder.is_dir() and folder.suffix not in _CONTAINERS:
+            return folder / f"{_file_name(_without_ending(file.name))}.emseg"
+    return Path.home() / f"{_file_name(without_remark(layer.name))}.emseg"
+
+
+def _without_ending(name: str) -> str:
+    endings = (ending for one in FORMATS for ending in one.suffixes if name.lower().endswith(ending))
+    return name[: len(name) - len(max(endings, key=len, default=""))]
+
+
+def _file_name(name: str) -> str:
+    kept = "".join(c if c.isalnum() or c in "-_." else "-" for c in name)
+    return kept.strip("-.") or "stack"

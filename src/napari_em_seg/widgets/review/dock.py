@@ -4,6 +4,7 @@ from functools import partial
 from pathlib import Path
 
 import napari
+import numpy as np
 from napari.layers import Image, Layer
 from napari.utils.notifications import show_warning
 from qtpy.QtCore import Qt, QTimer
@@ -25,12 +26,12 @@ from napari_em_seg.review import KINDS, ORDERS, Status, link_name
 from napari_em_seg.review.links import NO_LINK
 from napari_em_seg.review.scene import Choice, in_words
 from napari_em_seg.widgets.keys import ACTIONS, KeyMap, key_map
-from napari_em_seg.widgets.layers import add_volume, pixel_at
+from napari_em_seg.widgets.layers import add_volume, pixel_at, role_of
 from napari_em_seg.widgets.panel import Panel
 from napari_em_seg.widgets.recent import add_recent
 from napari_em_seg.widgets.review.begin import Begin
 from napari_em_seg.widgets.review.canvas import OBJECTS, Canvas
-from napari_em_seg.widgets.review.desk import TO_DO, Desk
+from napari_em_seg.widgets.review.desk import TO_DO, Desk, Sheet
 from napari_em_seg.widgets.review.hand import Hand
 from napari_em_seg.widgets.review.inspector import Inspector
 from napari_em_seg.widgets.review.mesh import Mesh, Mesh3D, coloured_objects, mesh_of
@@ -38,7 +39,7 @@ from napari_em_seg.widgets.review.numbers import Numbers
 from napari_em_seg.widgets.review.table import LinksModel, LinkTable, order_of
 from napari_em_seg.widgets.shortcuts import KeysDialog, Shortcuts
 
-__all__ = ["ReviewWidget"]
+__all__ = ["ReviewWidget", "how_good"]
 
 _STATUSES = {
     "to do": TO_DO, "all": None, "answered": frozenset(
@@ -46,6 +47,8 @@ _STATUSES = {
 }  # fmt: skip
 _TITLES = {"confidence": "confidence", "regret": "regret", "p_error": "p(error)", "impact": "impact"}
 _WIDTH = 410
+_NO_GAP = 1e-5  # by so little solutions differ in nothing but rounding
+_ON_THE_WAY = ("boundary", "affinities", "segments", "preview")  # these would hide what is reviewed
 
 
 class ReviewWidget(Panel):
@@ -79,6 +82,7 @@ class ReviewWidget(Panel):
         self._on_opened_or_closed()
         self.follow()
         self.state.set_up(self.desk)
+        self.state.changed.connect(self.on_layers)
 
     # Building
 
@@ -95,6 +99,7 @@ class ReviewWidget(Panel):
         self.inspector = Inspector()
         self._question = QLabel()
         self._question.setWordWrap(True)
+        self._question.setMinimumHeight(2 * self.fontMetrics().lineSpacing())
         self._mode = QLabel()
         self._mode.setToolTip("Keys work in the canvas and in the list while no tool for painting is active")
         head = QHBoxLayout()
@@ -128,8 +133,8 @@ class ReviewWidget(Panel):
         layout.addStretch(0)
         self.setMinimumWidth(_WIDTH)
 
-    def _row_of_filters(self) -> QHBoxLayout:
-        row = QHBoxLayout()
+    def _row_of_filters(self) -> QGridLayout:
+        row = QGridLayout()
         self.order = QComboBox()
         self.order.setToolTip(
             "What comes first: the least confidence, the least regret (what the best other solution costs "
@@ -151,11 +156,13 @@ class ReviewWidget(Panel):
         self.only_object = QPushButton()
         self.only_object.setToolTip("Only links of this object are listed; click to list all again")
         self.only_object.hide()
-        for widget in (self.order, self.kind, self.status, self.only_here, self.only_object):
-            row.addWidget(widget)
-        for box, letters in ((self.order, 12), (self.kind, 9), (self.status, 7)):
+        for column, (box, share) in enumerate(((self.order, 6), (self.kind, 5), (self.status, 5))):
             box.setSizeAdjustPolicy(QComboBox.SizeAdjustPolicy.AdjustToMinimumContentsLengthWithIcon)
-            box.setMinimumContentsLength(letters)
+            box.setMinimumContentsLength(3)
+            row.addWidget(box, 0, column)
+            row.setColumnStretch(column, share)
+        row.addWidget(self.only_here, 0, 3)
+        row.addWidget(self.only_object, 1, 0, 1, 4)
         return row
 
     def _row_of_actions(self) -> QGridLayout:
@@ -247,7 +254,7 @@ class ReviewWidget(Panel):
 
     def on_layers(self) -> None:
         """Offer the layers that are there."""
-        self.begin.offer()
+        self.begin.offer(self.state.image)
 
     def _on_reconstruct(self) -> None:
         try:
@@ -263,11 +270,8 @@ class ReviewWidget(Panel):
                 image, out, maps=maps, wanted=wanted, steps=steps, overwrite=overwrite, **options
             )
 
-        def done(made: pipeline.Assigned) -> None:
-            self.say(f"{made.n_objects:,} objects, {made.n_links:,} links, made with {made.model}")
-            self.open_session(out)
-
-        self.start("Reconstruction", work, layer=self.begin.image_layer(), done=done)
+        self.start("Reconstruction", work, layer=self.begin.image_layer(),
+                   done=lambda _made: self.open_session(out))  # fmt: skip
 
     def last_words(self) -> str:
         """Say what cancelling has left."""
@@ -280,11 +284,18 @@ class ReviewWidget(Panel):
             self.desk.close()
             return
         self.state.image = image
+        for layer in self._viewer.layers:
+            layer.visible &= role_of(layer) not in _ON_THE_WAY
         self.canvas.begin(image, self.desk.sheet.objects)
         data = image.data[0] if image.multiscale else image.data
         self.inspector.show_image(data, lambda: tuple(float(v) for v in image.contrast_limits))
         self._title.setText(f"<b>{session.path.name}</b>")
-        self._title.setToolTip(str(session.path))
+        model = (session.reconstruction.model or {}).get("name", "")
+        self._title.setToolTip(
+            f"{session.path}{model and f', made with {model}'}\nThe best possible solution is the cheapest by "
+            "the costs that the model gives; links of it can be wrong all the same"
+        )
+        self.say(_what_there_is(self.desk.sheet))
         add_recent(session.path)
         self._on_opened_or_closed()
 
@@ -327,6 +338,7 @@ class ReviewWidget(Panel):
 
     def let_go(self) -> None:
         """Close the session, and follow the viewer no longer."""
+        self.state.changed.disconnect(self.on_layers)
         self.state.put_away(self.desk)
         self.shortcuts.close()
         self._keys.changed.disconnect(self._name_buttons)
@@ -353,7 +365,7 @@ class ReviewWidget(Panel):
         self._mark_row()
         self._title.setText(
             f"<b>{self.desk.session.path.name}</b> · {len(sheet.listed):,} of {len(sheet.links):,} links · "
-            f"gap {sheet.view.outcome.gap:.2%}"
+            f"{how_good(sheet.view.outcome.gap)}"
         )
 
     def _mark_row(self) -> None:
@@ -447,6 +459,10 @@ class ReviewWidget(Panel):
         active = self._viewer.layers.selection.active
         return self.desk.sheet is not None and str(getattr(active, "mode", "pan_zoom")) == "pan_zoom"
 
+    def owns_clicks(self) -> bool:
+        """Whether regions of a link are being picked."""
+        return self.hand.is_linking
+
     def on_click(self, position: tuple[float, ...]) -> None:
         """List the links of the object there, or pick the region."""
         layer = self.canvas.layer(OBJECTS) or self.canvas.image
@@ -476,11 +492,15 @@ class ReviewWidget(Panel):
             layer.events.mode.connect(self._turn_keys)
         self._turn_keys()
 
+    def on_seen(self) -> None:
+        """Answer no link that is not seen."""
+        self._turn_keys()
+
     def _turn_keys(self, _event: object = None) -> None:
-        """Give the keys to napari while one paints, and have them back afterwards."""
+        """Give the keys to napari while one paints or sees another dock, and have them back afterwards."""
         layer = self._viewer.layers.selection.active
         mode = str(getattr(layer, "mode", "pan_zoom"))
-        is_on = self.desk.session is not None and mode == "pan_zoom"
+        is_on = self.desk.session is not None and mode == "pan_zoom" and self.is_seen
         self.shortcuts.turn(is_on)
         if self.desk.session is None:
             self._mode.clear()
@@ -563,3 +583,20 @@ class ReviewWidget(Panel):
         self.use_button.setEnabled(self.hand.is_painting)
         if not self.hand.is_painting and self.paint.isChecked():
             self.paint.setChecked(False)
+
+
+def how_good(gap: float) -> str:
+    """Say how far a solution may be from the best one; ``gap`` as in `Outcome`."""
+    if gap < _NO_GAP:
+        return "best possible solution found"
+    return f"within {np.ceil(round(1000 * gap, 6)) / 10:.1f} % of the best possible"
+
+
+def _what_there_is(sheet: Sheet) -> str:
+    """Count objects, and the links of the list by what they are."""
+    n, (_, _, _, begin, end, may_be_one) = len(sheet.links), np.bincount(sheet.links.kind, minlength=len(KINDS))
+    parts = {"between slices": n - begin - end - may_be_one, "ends": begin + end,
+             "pairs that may be one object": may_be_one}  # fmt: skip
+    named = ", ".join(f"{n_such:,} {what}" for what, n_such in parts.items() if n_such)
+    numbers = sheet.objects.numbers
+    return f"{len(np.unique(numbers[numbers > 0])):,} objects; {n:,} links: {named}"

@@ -27,7 +27,7 @@ class _Pane(QLabel):
         super().__init__()
         self._pixmap: QPixmap | None = None
         self.setAlignment(Qt.AlignmentFlag.AlignCenter)
-        self.setMinimumSize(96, 96)
+        self.setMinimumSize(56, 56)  # two rows of them fit a low screen
         self.setSizePolicy(QSizePolicy.Policy.Ignored, QSizePolicy.Policy.Ignored)
 
     def show_picture(self, image: NDArray[np.uint8] | None) -> None:
@@ -77,12 +77,17 @@ class Inspector(QWidget):
         self.choices.setIconSize(QSize(2 * _ICON + 2, _ICON))
         self.choices.setMouseTracking(True)
         self.choices.setUniformItemSizes(True)
-        self.choices.setFocusPolicy(Qt.FocusPolicy.NoFocus)
-        self.choices.setToolTip("Point at an alternative to see it in the picture, click on it to choose it")
+        self.choices.setFocusPolicy(Qt.FocusPolicy.TabFocus)  # a click leaves the focus where it is
+        self.choices.setToolTip(
+            "Point at an alternative, or go there with ↑ ↓, to see it in the picture; click on it, or press "
+            "Enter, to choose it"
+        )
         self.choices.setMinimumHeight(_ICON + 12)
         self.choices.itemEntered.connect(self._on_entered)
+        self.choices.currentRowChanged.connect(self._on_row)
         self.choices.itemClicked.connect(lambda item: self.chosen.emit(self.choices.row(item)))
-        self.choices.viewport().installEventFilter(self)
+        for watched in (self.choices, self.choices.viewport()):
+            watched.installEventFilter(self)
         layout = QVBoxLayout(self)
         layout.setContentsMargins(0, 0, 0, 0)
         layout.addLayout(grid, 3)
@@ -192,13 +197,21 @@ class Inspector(QWidget):
         return _beside(*sides)
 
     def _on_entered(self, item: QListWidgetItem) -> None:
-        row = self.choices.row(item)
-        self.hovered.emit(None if row == 0 else self._scene.alternatives[row - 1])
+        self._on_row(self.choices.row(item))
+
+    def _on_row(self, row: int) -> None:
+        if row >= 0:
+            self.hovered.emit(None if row == 0 else self._scene.alternatives[row - 1])
 
     def eventFilter(self, watched: QWidget, event: QEvent) -> bool:  # noqa: N802
-        """Notice when the pointer leaves the list."""
-        if event.type() == QEvent.Type.Leave and self._scene is not None:
+        """Notice when the pointer or the focus leaves the list, and take Enter as a click."""
+        has_left = event.type() in (QEvent.Type.Leave, QEvent.Type.FocusOut)
+        if has_left and self._scene is not None:
             self.hovered.emit(None)
+        is_enter = event.type() == QEvent.Type.KeyPress and event.key() in (Qt.Key.Key_Return, Qt.Key.Key_Enter)
+        if is_enter and self.choices.currentRow() >= 0:
+            self.chosen.emit(self.choices.currentRow())
+            return True
         return super().eventFilter(watched, event)
 
 

@@ -120,6 +120,8 @@ class LinkTable(QTableView):
         self.setSelectionBehavior(QAbstractItemView.SelectionBehavior.SelectRows)
         self.setSelectionMode(QAbstractItemView.SelectionMode.SingleSelection)
         self.setEditTriggers(QAbstractItemView.EditTrigger.NoEditTriggers)
+        self.setTabKeyNavigation(False)  # Tab leads out of it
+        self.setToolTip("Links, the most doubtful first; a click or ↑ ↓ goes to one, a click on a title sorts")
         self.setWordWrap(False)
         self.verticalHeader().setVisible(False)
         self.verticalHeader().setSectionResizeMode(QHeaderView.ResizeMode.Fixed)
@@ -131,7 +133,7 @@ class LinkTable(QTableView):
         width = self.fontMetrics().horizontalAdvance("0")
         for column, letters in enumerate((5, 10, 9, 8, 7, 8)):
             self.setColumnWidth(column, letters * width)
-        self.setMinimumHeight(110)
+        self.setMinimumHeight(92)
         self.setHorizontalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAlwaysOff)
 
     def select(self, row: int | None) -> None:

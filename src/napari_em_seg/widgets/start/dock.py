@@ -1,6 +1,7 @@
 """Dock "Start": the way from a stack to neurons, how far it has come, and the dock for each step."""
 
 from functools import partial
+from html import escape
 from pathlib import Path
 
 import napari
@@ -31,6 +32,7 @@ from napari_em_seg.widgets.start.steps import STEPS, Step, image_in
 __all__ = ["StartWidget"]
 
 _REVIEW_WIDTH = 430
+_LONGEST_WORD = 24  # average letters
 
 
 class StartWidget(Panel):
@@ -119,8 +121,16 @@ class StartWidget(Panel):
             found = step.found(layers, self.state)
             self._marks[step.title].setText("✓" if found else str(number))
             self._marks[step.title].setToolTip("Done" if found else "Not done yet")
-            self._texts[step.title].setText(f"<b>{step.title}</b><br>{found or step.hint}")
+            shown = escape(self._elided(found or step.hint))
+            self._texts[step.title].setText(f"<b>{step.title}</b><br>{shown}")
+            self._texts[step.title].setToolTip(found)
         self._show_recent()
+
+    def _elided(self, text: str) -> str:
+        """Shorten words that no line can hold, such as paths; the tip has them whole."""
+        letters = self.fontMetrics()
+        width = _LONGEST_WORD * letters.averageCharWidth()
+        return " ".join(letters.elidedText(one, Qt.TextElideMode.ElideMiddle, width) for one in text.split(" "))
 
     def _show_recent(self) -> None:
         paths = recent_sessions()

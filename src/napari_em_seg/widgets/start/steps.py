@@ -4,7 +4,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from napari.layers import Image, Labels
+from napari.layers import Image
 
 from napari_em_seg.widgets.layers import role_of, shape_of, without_remark
 from napari_em_seg.widgets.state import ViewerState
@@ -54,11 +54,9 @@ def _review(_layers: Sequence[Any], state: ViewerState) -> str:
     return f"{desk.session.path.name}: {n:,} of {len(desk.sheet.links):,} links answered"
 
 
-def _exportable(layers: Sequence[Any], state: ViewerState) -> str:
-    """Say what there is to be measured or exported; that it was is nowhere written."""
-    if state.desk is not None:
-        return "The session is ready for it"
-    return ", ".join(x.name for x in layers if isinstance(x, Labels))
+def _done(dock: str) -> Callable[[Sequence[Any], ViewerState], str]:
+    """Return what says what was done last in a dock."""
+    return lambda _layers, state: state.done.get(dock, "")
 
 
 STEPS = (
@@ -68,8 +66,9 @@ STEPS = (
     Step("Reconstruct and review", "Objects by the assignment program; its doubtful links, worst first",
          "Review links", _review),
     Step("Propagate", "Follow objects that you seed on one slice", "Propagate", _named("propagated")),
-    Step("Evaluate", "Measure against a truth, or how plausible objects are", "Evaluate", lambda *_: ""),
-    Step("Export", "Labels, links, meshes, skeletons, a report", "Export", _exportable),
-    Step("Train", "Teach a network your tissue, from a few painted slices", "Train", lambda *_: ""),
+    Step("Evaluate", "Measure against a truth, or how plausible objects are", "Evaluate",
+         _done("Evaluate")),
+    Step("Export", "Labels, links, meshes, skeletons, a report", "Export", _done("Export")),
+    Step("Train", "Teach a network your tissue, from a few painted slices", "Train", _done("Train")),
 )  # fmt: skip
 """In the order in which people take them; none has to be taken."""

@@ -8,7 +8,7 @@ import napari
 import numpy as np
 from napari.layers import Labels
 from napari.utils.colormaps import DirectLabelColormap
-from qtpy.QtCore import QTimer
+from qtpy.QtCore import Qt, QTimer
 from qtpy.QtWidgets import QFrame, QGridLayout, QLineEdit, QScrollArea, QVBoxLayout, QWidget
 
 from napari_em_seg.errors import DataError, EmSegError
@@ -76,6 +76,7 @@ class TrainWidget(Panel):
         self.scroll.setWidget(self.pages)
         self.scroll.setWidgetResizable(True)
         self.scroll.setFrameShape(QFrame.Shape.NoFrame)
+        self.scroll.setFocusPolicy(Qt.FocusPolicy.NoFocus)  # Tab goes to what is in it
         self.name = QLineEdit()
         self.name.setToolTip(
             "Of the new model, which goes into your own folder of models; nothing: one is found"
@@ -286,6 +287,8 @@ class TrainWidget(Panel):
         else:
             self.say(one.told(result))
             self.state.models_changed.emit()
+            if out.exists():  # it got better
+                self.state.tell("Train", f"{out.name.removesuffix(one.suffix)} is in the list of models")
         self._enable()
 
     def on_failed(self, error: BaseException) -> None:

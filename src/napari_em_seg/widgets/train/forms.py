@@ -128,7 +128,8 @@ class FineTuneForm(QWidget):
         self.image.offer(stacks(layers))
         if before is None and self._state.image in layers:
             self.image.choose(self._state.image)
-        self.painted.offer([x for x in layers if isinstance(x, Labels) and x.ndim == 3])
+        self.painted.offer([x for x in layers if isinstance(x, Labels) and x.ndim == 3
+                            and role_of(x) not in ("errors", "preview")])  # fmt: skip
 
     def offer_models(self) -> None:
         """Offer the boundary models that are there."""

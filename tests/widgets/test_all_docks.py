@@ -1,0 +1,373 @@
+"""Every dock of the manifest: closed, it leaves nothing behind; open, the keyboard reaches every control."""
+
+import gc
+import shutil
+import threading
+import weakref
+from collections import Counter
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import napari
+import numpy as np
+import pytest
+from npe2 import PluginManifest
+from qtpy.QtCore import QEvent, Qt, QThreadPool
+from qtpy.QtTest import QTest
+from qtpy.QtWidgets import (
+    QAbstractButton,
+    QAbstractItemView,
+    QAbstractSlider,
+    QAbstractSpinBox,
+    QApplication,
+    QComboBox,
+    QHeaderView,
+    QLineEdit,
+    QScrollBar,
+    QTabBar,
+    QTextBrowser,
+    QWidget,
+)
+
+import napari_em_seg
+from napari_em_seg import pipeline
+from napari_em_seg.pipeline import PredictedMaps
+from napari_em_seg.predict.affinities import affinity_labels
+from napari_em_seg.volume import Volume
+from napari_em_seg.widgets.layers import marked, take_away
+from napari_em_seg.widgets.panel import Panel
+from napari_em_seg.widgets.propagate.strip import Strip
+from napari_em_seg.widgets.state import state_of
+
+PLUGIN = "napari-em-seg"
+MANIFEST = PluginManifest.from_file(Path(napari_em_seg.__file__).with_name("napari.yaml"))
+DOCKS = [widget.display_name for widget in MANIFEST.contributions.widgets]
+PLACED = {"scale": (30.0, 6.0, 6.0), "units": ("nm",) * 3}
+
+WHOLE = (QAbstractSpinBox, QComboBox, QAbstractItemView, QTabBar, QLineEdit)  # whose insides are no controls
+CONTROLS = (*WHOLE, QAbstractButton, QAbstractSlider, QTextBrowser, Strip)
+
+
+@pytest.fixture(scope="module")
+def tissue() -> dict[str, np.ndarray]:
+    raw, truth = (np.asarray(volume) for volume in pipeline.sample_volumes((4, 64, 64), 3))
+    return {"raw": raw, "truth": truth, "affinities": (235 * affinity_labels(truth)[0] + 10).astype(np.uint8)}
+
+
+@pytest.fixture(scope="module")
+def session(tissue, tmp_path_factory) -> str:
+    """Return the place of a session about the image."""
+    path = tmp_path_factory.mktemp("session") / "a.emseg"
+    image = Volume(tissue["raw"], PLACED["scale"], "raw")
+    pipeline.reconstruct_to_session(image, str(path), maps=PredictedMaps(tissue["affinities"]))
+    return str(path)
+
+
+@pytest.fixture(scope="module")
+def one_viewer(tissue, qapp, tmp_path_factory) -> Iterator[napari.Viewer]:
+    """Give one viewer for all docks, with an image, its affinities and its labels."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("napari.settings._CFG_PATH", str(tmp_path_factory.mktemp("settings") / "settings.yaml"))
+        viewer = napari.Viewer(show=True)
+        shown = 255 - tissue["affinities"][1:].min(0)
+        metadata = marked("affinities", affinities=tissue["affinities"])
+        viewer.add_image(tissue["raw"], name="raw", **PLACED)
+        viewer.add_image(shown, name="affinities", metadata=metadata, **PLACED)
+        viewer.add_labels(tissue["truth"], name="truth", **PLACED)
+        gc.freeze()  # looking through all that is here already takes a fifth of a second, each time
+        yield viewer
+        gc.unfreeze()
+        viewer.close()
+
+
+@pytest.fixture
+def full(one_viewer, tmp_path, monkeypatch, qtbot) -> Iterator[napari.Viewer]:
+    """Give that viewer, active; what came into it is taken out again."""
+    monkeypatch.setenv("EM_SEG_MODELS", str(tmp_path / "models"))
+    before = list(one_viewer.layers)
+    one_viewer.window._qt_window.activateWindow()
+    qtbot.waitUntil(one_viewer.window._qt_window.isActiveWindow)
+    yield one_viewer
+    for docked in list(one_viewer.window._wrapped_dock_widgets.values()):
+        close_dock(docked)
+    QTest.qWait(0)
+    take_away(one_viewer, [layer for layer in one_viewer.layers if layer not in before])
+
+
+def open_dock(viewer: napari.Viewer, name: str) -> tuple[Any, Any]:
+    """Open a dock as napari's menu does, and let it do what it does at first."""
+    docked, widget = viewer.window.add_plugin_dock_widget(PLUGIN, name)
+    widget = getattr(widget, "__wrapped__", widget)
+    settle(widget)
+    return docked, widget
+
+
+def close_dock(docked: Any) -> None:
+    """Click on the cross of its title, and let go of it."""
+    QTest.mouseClick(docked.title.close_button, Qt.MouseButton.LeftButton)
+
+
+def settle(widget: Any) -> None:
+    QApplication.processEvents()
+    while isinstance(widget, Panel) and widget.work.is_busy:
+        QTest.qWait(5)
+    QApplication.processEvents()
+
+
+# -------------------------------------------------------------------------------- closed, it leaves nothing
+
+
+@dataclass
+class Left:
+    """What a dock could leave behind in a viewer."""
+
+    callbacks: Counter[str]
+    windows: Counter[str]
+    threads: set[threading.Thread]
+
+    @classmethod
+    def of(cls, viewer: napari.Viewer) -> "Left":
+        gc.collect()
+        QApplication.sendPostedEvents(None, QEvent.Type.DeferredDelete)
+        windows = Counter(f"{type(one).__name__} {one.objectName()}" for one in QApplication.topLevelWidgets())
+        return cls(callbacks_of(viewer), windows, set(threading.enumerate()))
+
+
+def callbacks_of(viewer: napari.Viewer) -> Counter[str]:
+    """Count who is called by the viewer, its layers and what docks share; those that are dead are not."""
+    found: Counter[str] = Counter()
+    models = {"viewer": viewer, "layers": viewer.layers, "selection": viewer.layers.selection,
+              "dims": viewer.dims, "camera": viewer.scene.camera, "cursor": viewer.cursor}  # fmt: skip
+    models |= {f"layer {layer.name}": layer for layer in viewer.layers}
+    for name, model in models.items():
+        for event, emitter in {"any": model.events, **model.events.emitters}.items():
+            found[f"{name}.events.{event}"] = sum(map(is_alive, emitter.callbacks))
+        for kind in ("mouse_drag", "mouse_move", "mouse_wheel", "mouse_double_click"):
+            found[f"{name}.{kind}_callbacks"] = len(getattr(model, f"{kind}_callbacks", ()))
+        found[f"{name}.keymap"] = len(getattr(model, "keymap", ()))
+    state = state_of(viewer)
+    for name in ("changed", "models_changed"):
+        found[f"state.{name}"] = len(getattr(state, name))
+    return found
+
+
+def is_alive(callback: Any) -> bool:
+    """Whether a callback, for a method its owner and its name, would still be called.
+
+    What draws a layer is napari's matter, and outlives it at times.
+    """
+    owner = callback[0]() if isinstance(callback, tuple) else callback
+    return owner is not None and not type(owner).__module__.startswith("napari._vispy")
+
+
+@pytest.mark.parametrize("name", DOCKS)
+def test_a_dock_that_was_closed_leaves_nothing(full, name, session, monkeypatch, qtbot) -> None:
+    layers, before = list(full.layers), Left.of(full)
+    docked, widget = open_dock(full, name)
+    list(PAGES.get(name, as_it_opens)(widget, session, monkeypatch))
+    live(full, widget)
+    inner, outer = weakref.ref(widget), weakref.ref(docked)
+    close_dock(docked)
+    del docked, widget
+    qtbot.waitUntil(lambda: check_garbage(inner, outer), timeout=5000)
+    take_away(full, [layer for layer in full.layers if layer not in layers])
+    after = Left.of(full)
+    assert after.callbacks == before.callbacks
+    assert after.windows == before.windows
+    assert after.threads <= before.threads
+    assert QThreadPool.globalInstance().activeThreadCount() == 0
+
+
+def live(viewer: napari.Viewer, widget: Any) -> None:
+    """Let a layer come, be renamed and go, slices change, and something be done in the thread."""
+    viewer.add_labels(np.ones((4, 64, 64), np.uint8), name="other", **PLACED)
+    viewer.layers["other"].name = "another"
+    viewer.dims.set_current_step(0, 2)
+    viewer.layers.selection.active = viewer.layers["truth"]
+    if isinstance(widget, Panel):
+        widget.work.put(lambda: None)
+    settle(widget)
+    viewer.layers.remove("another")
+    settle(widget)
+
+
+def check_garbage(*references: weakref.ref) -> None:
+    gc.collect()
+    for reference in references:
+        alive = reference()
+        assert alive is None, [repr(one)[:200] for one in gc.get_referrers(alive)]
+
+
+# ----------------------------------------------------------------------------------- the keyboard reaches all
+
+
+def as_it_opens(_dock: Any, _session: str, _patch: pytest.MonkeyPatch) -> Iterator[str]:
+    yield "as it opens"
+
+
+def entries(box: Callable[[Any], QComboBox]) -> Callable[..., Iterator[str]]:
+    """Return what goes through the entries of a box, each of which shows other controls."""
+
+    def pages(dock: Any, _session: str, _patch: pytest.MonkeyPatch) -> Iterator[str]:
+        for place in range(box(dock).count()):
+            box(dock).setCurrentIndex(place)
+            settle(dock)
+            yield box(dock).currentText()
+
+    return pages
+
+
+def review_pages(dock: Any, session: str, _patch: pytest.MonkeyPatch) -> Iterator[str]:
+    yield "no session"
+    dock.open_session(session)
+    settle(dock)
+    assert dock.table.model().rowCount() > 10
+    dock._want_object(1)
+    yield "a session"
+
+
+def evaluate_pages(dock: Any, _session: str, _patch: pytest.MonkeyPatch) -> Iterator[str]:
+    for truth in (dock.segmentation.layer, None):
+        dock.truth.choose(truth)
+        dock.go.click()
+        settle(dock)
+        assert dock.results.tabs.count() > 2
+        for tab in range(dock.results.tabs.count()):
+            dock.results.tabs.setCurrentIndex(tab)
+            yield f"{dock.results.title}, {'a' if truth else 'no'} truth"
+
+
+def propagate_pages(dock: Any, _session: str, patch: pytest.MonkeyPatch) -> Iterator[str]:
+    found = SimpleNamespace(z=1, labels=np.ones((64, 64), np.uint32), confidence={1: 0.5, 2: 0.7})
+    patch.setattr(pipeline, "propagate", lambda *_, **__: iter([found]))
+    dock.new_seeds.click()
+    dock.go.click()
+    settle(dock)
+    yield "followed"
+
+
+PAGES = {
+    "Train": entries(lambda dock: dock.kind),
+    "Predict": entries(lambda dock: dock.options.task),
+    "Segment": entries(lambda dock: dock.making.method),
+    "Export": entries(lambda dock: dock.objects.which),
+    "Review links": review_pages, "Evaluate": evaluate_pages, "Propagate": propagate_pages,
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", DOCKS)
+def test_the_keyboard_reaches_every_control_and_each_has_a_tip(full, name, session, monkeypatch, qtbot) -> None:
+    docked, dock = open_dock(full, name)
+    body = docked.widget()
+    silent, unreached, idle = set[str](), set[str](), set[str]()
+    for page in PAGES.get(name, as_it_opens)(dock, session, monkeypatch):
+        if isinstance(dock, Panel):
+            dock.foot.show()  # as it is while something goes on
+        controls = controls_of(body)
+        enable(controls, body)
+        reached = stops(body)
+        assert len(controls) > 3
+        silent |= {f"{page}: {named(one)}" for one in controls if not tip(one)}
+        unreached |= {
+            f"{page}: {named(one)}" for one in controls if not is_reached(one, reached) and one.isVisible()
+        }
+        idle |= {f"{page}: {named(one)}" for one in reached if one not in controls}
+    assert not silent
+    assert not unreached
+    assert not idle
+
+
+def controls_of(body: QWidget) -> list[QWidget]:
+    """Return what is to be seen and does something; enabled or not, as what is not now will be at times."""
+    return [
+        one for one in body.findChildren(QWidget)
+        if isinstance(one, CONTROLS) and not isinstance(one, QScrollBar | QHeaderView) and one.isVisible()
+        and not any(isinstance(parent, WHOLE) for parent in parents(one))
+    ]  # fmt: skip
+
+
+def parents(widget: QWidget) -> Iterator[QWidget]:
+    parent = widget.parentWidget()
+    while parent is not None:
+        yield parent
+        parent = parent.parentWidget()
+
+
+def enable(controls: list[QWidget], body: QWidget) -> None:
+    for control in controls:
+        for one in (control, *parents(control)):
+            one.setEnabled(True)
+            if one is body:
+                break
+
+
+def stops(body: QWidget) -> list[QWidget]:
+    """Press Tab from the first stop in a dock until it leads out of it; return where it stopped."""
+    first = body.nextInFocusChain()
+    while not (body.isAncestorOf(first) and takes_focus(first)):
+        first = first.nextInFocusChain()
+        assert first is not body
+    first.setFocus(Qt.FocusReason.TabFocusReason)
+    found: list[QWidget] = []
+    while (here := QApplication.focusWidget()) is not None and body.isAncestorOf(here) and here not in found:
+        found.append(here)
+        QTest.keyClick(here, Qt.Key.Key_Tab)
+    return found
+
+
+def takes_focus(widget: QWidget) -> bool:
+    is_stop = bool(widget.focusPolicy().value & Qt.FocusPolicy.TabFocus.value)
+    return is_stop and widget.isVisible() and widget.isEnabled() and widget.focusProxy() is None
+
+
+def is_reached(control: QWidget, reached: list[QWidget]) -> bool:
+    return any(control is one or control.isAncestorOf(one) for one in reached)
+
+
+def tip(control: QWidget) -> str:
+    if isinstance(control, QTabBar):
+        return control.tabToolTip(control.currentIndex())
+    return control.toolTip()
+
+
+def named(widget: QWidget) -> str:
+    text = widget.text() if isinstance(widget, QAbstractButton) else ""
+    return f"{type(widget).__name__} {text or widget.toolTip()[:40]}"
+
+
+def press(widget: QWidget, *keys: Qt.Key) -> None:
+    widget.setFocus(Qt.FocusReason.TabFocusReason)
+    for key in keys:
+        QTest.keyClick(widget, key)
+        QApplication.processEvents()
+
+
+def test_arrow_keys_go_through_the_strip(full, session, monkeypatch) -> None:
+    _, dock = open_dock(full, "Propagate")
+    list(propagate_pages(dock, session, monkeypatch))
+    full.dims.set_current_step(0, 1)
+    press(dock.strip, Qt.Key.Key_Down, Qt.Key.Key_Down, Qt.Key.Key_Down, Qt.Key.Key_Right)
+    assert dock.result.selected_label == 2  # the last row
+    assert full.dims.current_step[0] == 2
+    press(dock.strip, Qt.Key.Key_Up, Qt.Key.Key_Left, Qt.Key.Key_Left, Qt.Key.Key_Left)
+    assert dock.result.selected_label == 1
+    assert full.dims.current_step[0] == 0
+
+
+def test_arrow_keys_and_enter_choose_an_alternative(full, session, tmp_path) -> None:
+    shutil.copytree(session, tmp_path / "b.emseg")
+    _, dock = open_dock(full, "Review links")
+    dock.open_session(str(tmp_path / "b.emseg"))
+    settle(dock)
+    choices = dock.inspector.choices
+    seen = []
+    dock.inspector.hovered.connect(seen.append)
+    press(choices, Qt.Key.Key_Home, Qt.Key.Key_Down)
+    assert choices.currentRow() == 1
+    assert seen[-1] is dock.desk.scene.alternatives[0]
+    press(choices, Qt.Key.Key_Return)
+    settle(dock)
+    assert [done.kind for done in dock.desk.session.operations] == ["alternative"]
