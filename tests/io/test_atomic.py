@@ -8,13 +8,14 @@ import re
 import shutil
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
 import tensorstore as ts
 
 from napari_em_seg.errors import EmSegError
-from napari_em_seg.io import FORMATS, open_volume, write_volume
+from napari_em_seg.io import FORMATS, _atomic, open_volume, write_volume
 from napari_em_seg.volume import Volume
 
 NAMES = [f.name for f in FORMATS]
@@ -228,3 +229,21 @@ def test_long_names(name, tmp_path, numbers, target_in):
     target = tmp_path / ("x" * (255 - len(suffix)) + suffix)
     write_volume(Volume(numbers((3, 4, 5)), SIZE), target, name)
     assert open_volume(target).shape == (3, 4, 5)
+
+
+def test_what_is_written_counts_even_if_the_old_folder_cannot_be_removed(tmp_path, monkeypatch) -> None:
+    target = tmp_path / "volume.zarr"
+    target.mkdir()
+    (target / "old").write_text("old")
+    remove = _atomic._remove
+
+    def stubborn(path: Path) -> None:
+        if ".replaced-" in path.name:
+            raise OSError("busy")
+        remove(path)
+
+    monkeypatch.setattr(_atomic, "_remove", stubborn)
+    with _atomic.atomic(target, overwrite=True) as partial:
+        partial.mkdir()
+        (partial / "new").write_text("new")
+    assert [one.name for one in target.iterdir()] == ["new"]

@@ -113,7 +113,8 @@ def _replace(partial: Path, target: Path) -> None:
     except OSError:
         old.rename(target)
         raise
-    _remove(old)
+    with suppress(OSError):  # what was to be written is there; the next write removes what is left
+        _remove(old)
 
 
 def _remove_leftovers(target: Path) -> None:
