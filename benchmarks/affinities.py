@@ -2,7 +2,8 @@
 
 The model predicts training slices (0-21 of the second stack) and the 15 validation slices. On the first the
 forest is trained and every threshold chosen; on the second all are measured: the watershed alone (over its own
-merge threshold), agglomeration by mean, by quantile and by the forest, and the watershed of a boundary map.
+merge threshold), agglomeration by mean, by quantile and by the forest, the mutex watershed of the supervoxels where mwatershed is
+installed (pip install mwatershed), and the watershed of a boundary map.
 A forest is surer of what it was trained on, so its threshold is that which is best for two others, each trained
 on one half of the training slices and applied to the other half. --forest takes one that is there (in which
 case its threshold is tuned on all training slices, which it may have seen).
@@ -16,6 +17,7 @@ import tempfile
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -35,7 +37,8 @@ from napari_em_seg.pipeline.agglomeration import (
 )
 from napari_em_seg.pipeline.segmentation import DEPTHS
 from napari_em_seg.predict.weights import resolve
-from napari_em_seg.segment import best_h
+from napari_em_seg.segment import best_h, region_graph
+from napari_em_seg.segment.features import FEATURES, features
 from napari_em_seg.segment.learned import Forest
 from napari_em_seg.segment.zwatershed import link_by_size, max_affinity_graph, steepest_ascent
 
@@ -84,6 +87,24 @@ def merged(score: Any) -> Callable[[Part], Curve]:
         return scores_of_tree(labels, tree, truth)
 
     return curve
+
+
+def mutex(part: Part) -> Curve:
+    """Cluster supervoxels by the mutex watershed: mean affinities above a threshold attract, others repel."""
+    from mwatershed import cluster_edges
+
+    affinities, truth = part
+    labels = Fragments().of(affinities)
+    graph = region_graph(labels, affinities, voxel_size=SIZE)
+    mean = features(graph)[:, FEATURES.index("mean_all")].astype(float)
+    overlaps, found = contingency(labels, truth), {}
+    for bias in WEIGHTS:
+        edges = [(w - bias, int(u), int(v)) for w, (u, v) in zip(mean.tolist(), graph.ends, strict=True)]
+        clusters = dict(cluster_edges(edges))
+        table = np.zeros(int(labels.max()) + 1, np.int64)
+        table[graph.labels.astype(np.intp)] = [clusters.get(k, k) + 1 for k in range(len(graph.labels))]
+        found[bias] = evaluate(overlaps.joined(table))
+    return found
 
 
 def boundary_route(part: Part) -> Curve:
@@ -217,6 +238,7 @@ def main() -> None:
         route("+ mean", merged("mean"), tuning, validation),
         route("+ quantile (0.75)", merged("quantile"), tuning, validation),
         *([] if arguments.no_forest else [learned_route(tuning, validation, arguments.forest, arguments.seed)]),
+        *([route("+ mutex watershed", mutex, tuning, validation)] if find_spec("mwatershed") else []),
         route("boundary map, H-minima", boundary_route, *boundaries),
     ]
     curves: dict[str, Curve] = {}
