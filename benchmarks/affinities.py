@@ -2,8 +2,8 @@
 
 The model predicts training slices (0-21 of the second stack) and the 15 validation slices. On the first the
 forest is trained and every threshold chosen; on the second all are measured: the watershed alone (over its own
-merge threshold), agglomeration by mean, by quantile and by the forest, the mutex watershed of the supervoxels where mwatershed is
-installed (pip install mwatershed), and the watershed of a boundary map.
+merge threshold), agglomeration by mean, by quantile and by the forest, the mutex watershed of the supervoxels
+where mwatershed is installed (pip install mwatershed), and the watershed of a boundary map.
 A forest is surer of what it was trained on, so its threshold is that which is best for two others, each trained
 on one half of the training slices and applied to the other half. --forest takes one that is there (in which
 case its threshold is tuned on all training slices, which it may have seen).
