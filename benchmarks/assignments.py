@@ -18,13 +18,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from metrics import DATA
-from napari_em_seg.assign.agreement import UNKNOWN
 from napari_em_seg.assign.assignments import APPEARANCE
 from napari_em_seg.assign.baselines import best_level, link_by_overlap, single_level
 from napari_em_seg.assign.confidence import LINK_FEATURES, error_probability, link_features
 from napari_em_seg.assign.costs import is_at_border
 from napari_em_seg.assign.errors import Comparison, compare, slice_errors
-from napari_em_seg.assign.features import FEATURES
+from napari_em_seg.assign.features import DUMMY, FEATURES
 from napari_em_seg.assign.local import Resolver
 from napari_em_seg.assign.model import AssignmentModel
 from napari_em_seg.assign.problem import Problem
@@ -225,7 +224,7 @@ def followed(raw: Volume, tuning: Any, validation: Any) -> None:
     for seed, uses in product(range(3), (False, True)):
         rows, new = (np.array(one.features) for one in (tuned, unseen))
         if not uses:
-            rows[:, column] = new[:, column] = UNKNOWN
+            rows[:, column] = new[:, column] = DUMMY
         samples = samples_of(tuned.hypotheses, tuned.assignments, rows, right)
         probability = train_costs([samples], seed=seed).probability(new)
         solution = Resolver(program(unseen, probability, Prices(4.5, 1.5))).solution

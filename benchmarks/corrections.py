@@ -22,10 +22,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from metrics import DATA
-from napari_em_seg.assign.assignments import Assignments
 from napari_em_seg.assign.costs import is_at_border
 from napari_em_seg.assign.errors import compare
-from napari_em_seg.assign.hypotheses import Hypotheses
 from napari_em_seg.assign.result import label_volume, objects
 from napari_em_seg.assign.simulated_review import Review, Reviewer, review
 from napari_em_seg.assign.truth import true_ids
@@ -132,15 +130,10 @@ def reviewed(case: Case, accepted: State) -> tuple[Review, list[float]]:
 
 def error(case: Case, course: Course, accepted: State) -> float:
     """Return the adapted Rand error of the objects as they are."""
-    h, a = parts_of(case.made, accepted, course.outcome.chosen)
-    labels = label_volume(h, objects(h, a, course.outcome.chosen), fill=FILL)
+    made, chosen = case.made, course.outcome.chosen
+    h, a = with_added(made.hypotheses(), made.assignments, accepted, chosen)
+    labels = label_volume(h, objects(h, a, chosen), fill=FILL)
     return evaluate(contingency(labels, case.truth)).adapted_rand_error
-
-
-def parts_of(
-    made: Reconstruction, accepted: State, chosen: NDArray[np.bool_]
-) -> tuple[Hypotheses, Assignments]:
-    return with_added(made.hypotheses(), made.assignments, accepted, chosen)
 
 
 def is_right(labels: Labels, truth: Labels, name: int) -> bool:

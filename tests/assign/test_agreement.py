@@ -3,8 +3,9 @@
 import numpy as np
 import pytest
 
-from napari_em_seg.assign.agreement import UNKNOWN, agreement
+from napari_em_seg.assign.agreement import agreement
 from napari_em_seg.assign.candidates import find_candidates
+from napari_em_seg.assign.features import DUMMY
 from napari_em_seg.errors import DataError
 
 SIDE = 24
@@ -49,7 +50,7 @@ def test_it_is_what_both_share_of_each_object(nested, pairs) -> None:
     labels = objects(0)
     found = agreement(nested, pairs, steps(labels))
     wanted = [expected(nested, i, j, labels) for i, j in zip(pairs.source, pairs.target, strict=True)]
-    np.testing.assert_allclose(found, [UNKNOWN if one is None else one for one in wanted], atol=1e-6)
+    np.testing.assert_allclose(found, [DUMMY if one is None else one for one in wanted], atol=1e-6)
     assert found.max() > 0.3
     assert (nested.parent >= 0).any()
 
@@ -64,20 +65,20 @@ def test_the_same_object_is_full_agreement_and_another_one_none(nested, pairs) -
 def test_where_nobody_went_nothing_is_said(nested, pairs) -> None:
     found = agreement(nested, pairs, steps(objects(1, empty=0), only={1}))
     is_there = nested.z[pairs.source] == 1
-    assert (found[~is_there] == UNKNOWN).all()
+    assert (found[~is_there] == DUMMY).all()
     assert (found[is_there] >= 0).all()
-    assert (agreement(nested, pairs, []) == UNKNOWN).all()
+    assert (agreement(nested, pairs, []) == DUMMY).all()
     nothing = np.zeros((4, SIDE, SIDE), int)
-    assert (agreement(nested, pairs, steps(nothing)) == UNKNOWN).all()
+    assert (agreement(nested, pairs, steps(nothing)) == DUMMY).all()
 
 
 def test_of_several_opinions_the_mean_counts(nested, pairs) -> None:
     one, other = objects(2), objects(3, empty=0.7)
     both = agreement(nested, pairs, steps(one) + steps(other))
     each = np.stack([agreement(nested, pairs, steps(labels)) for labels in (one, other)])
-    known = each != UNKNOWN
+    known = each != DUMMY
     wanted = np.where(known, each, 0).sum(axis=0) / np.maximum(known.sum(axis=0), 1)
-    np.testing.assert_allclose(both, np.where(known.any(axis=0), wanted, UNKNOWN), atol=1e-6)
+    np.testing.assert_allclose(both, np.where(known.any(axis=0), wanted, DUMMY), atol=1e-6)
     assert (known.sum(axis=0) == 1).any()
 
 

@@ -8,16 +8,14 @@ from numpy.typing import NDArray
 from scipy import sparse
 
 from napari_em_seg.assign.candidates import Pairs
+from napari_em_seg.assign.features import DUMMY
 from napari_em_seg.assign.hypotheses import Hypotheses
 from napari_em_seg.errors import DataError
 
-__all__ = ["UNKNOWN", "Step", "agreement"]
+__all__ = ["Step", "agreement"]
 
 Step = tuple[int, NDArray[Any], NDArray[Any]]
 """A slice z, and objects that were followed: their labels (y, x) there and in the next slice; 0 is none."""
-
-UNKNOWN = -1.0
-"""Stands for pairs of which the followed objects say nothing."""
 
 
 def agreement(hypotheses: Hypotheses, pairs: Pairs, followed: Iterable[Step]) -> NDArray[np.float32]:
@@ -27,21 +25,21 @@ def agreement(hypotheses: Hypotheses, pairs: Pairs, followed: Iterable[Step]) ->
 
     over the objects k: 1 where both regions consist of the same objects, 0 where they have none in common.
     Where neither has a pixel of any object, nothing is said of them. Where several steps say something of a
-    pair, their mean counts; where none does, it is `UNKNOWN`.
+    pair, their mean counts; where none does, it is `features.DUMMY`.
     """
     total, n_known = np.zeros(len(pairs)), np.zeros(len(pairs))
     z_of = hypotheses.z[pairs.source]
     for z, here, there in followed:
         rows = np.flatnonzero(z_of == z)
         known, planes = np.unique(np.stack((here, there)), return_inverse=True)
-        planes = planes.reshape(2, *np.shape(here)) if known[0] == 0 else planes.reshape(2, *np.shape(here)) + 1
+        planes = planes.reshape(2, *np.shape(here)) + int(known[0] != 0)  # 0 stays none
         source, target = (_shares(hypotheses, z + k, planes[k], int(planes.max()) + 1) for k in (0, 1))
         i = pairs.source[rows] - hypotheses.starts[z]
         j = pairs.target[rows] - hypotheses.starts[z + 1]
         is_known = (np.diff(source.indptr)[i] > 0) | (np.diff(target.indptr)[j] > 0)
         total[rows] += source[i].minimum(target[j]).sum(axis=1)
         n_known[rows] += is_known
-    return np.where(n_known > 0, total / np.maximum(n_known, 1), UNKNOWN).astype(np.float32)
+    return np.where(n_known > 0, total / np.maximum(n_known, 1), DUMMY).astype(np.float32)
 
 
 def _shares(hypotheses: Hypotheses, z: int, objects: NDArray[Any], n_objects: int) -> sparse.csr_array:

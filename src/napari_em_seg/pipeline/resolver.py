@@ -56,11 +56,11 @@ class LinkResolver:
         fixed = {m + k: pins.get(m + k, -1) if m + k in state.links else 0 for k in range(state.n_links)}
         fixed = {link: value for link, value in fixed.items() if value >= 0}
         added = (tuple(state.links.items()), tuple(state.regions), state.n_regions, fixed)
-        resolver, taken = self._resolver, self._taken
-        if added != self._added:
-            taken = _taken(self._hypotheses, state, fixed)
+        is_other = added != self._added
+        taken = _taken(self._hypotheses, state, fixed) if is_other else self._taken
         self._refuse_taken(pins, taken)
-        if added != self._added:
+        resolver = self._resolver
+        if is_other:
             resolver = _resolver_of(_extended(self._problem, self._hypotheses, state), fixed)
         solution = resolver.solve({**pins, **fixed})
         self._resolver, self._added, self._taken = resolver, added, taken
@@ -198,16 +198,20 @@ def _window(nodes: NDArray[np.int32], region: AddedRegion) -> NDArray[np.int32]:
     return nodes[region.z, region.y : region.y + height, region.x : region.x + width]
 
 
+def _nodes_under(hypotheses: Hypotheses, region: AddedRegion) -> list[int]:
+    """Return the smallest hypotheses that have pixels of a region."""
+    found: list[int] = np.unique(_window(hypotheses.nodes, region)[region.mask]).tolist()
+    return [node for node in found if node >= 0]
+
+
 def _taken(hypotheses: Hypotheses, state: State, fixed: Mapping[int, int]) -> dict[int, int]:
     """Return the regions that painted ones in use overlap, each with a link that says these are used."""
     found: dict[int, int] = {}
     for link, value in fixed.items():
         painted = state.links[link].targets[0] if value else -1
         if painted in state.regions:
-            region = state.regions[painted]
-            for node in np.unique(_window(hypotheses.nodes, region)[region.mask]).tolist():
-                if node >= 0:
-                    found.update(dict.fromkeys(hypotheses.path(node), link))
+            for node in _nodes_under(hypotheses, state.regions[painted]):
+                found.update(dict.fromkeys(hypotheses.path(node), link))
     return found
 
 
@@ -254,12 +258,12 @@ def _exclusive(hypotheses: Hypotheses, state: State, nothing: Column) -> tuple[s
     for number, region in state.regions.items():
         rows.append([number])
         extra.append(0.0)
-        for node in np.unique(_window(hypotheses.nodes, region)[region.mask]).tolist():
+        for node in _nodes_under(hypotheses, region):
             if node in leaf_row:
                 parts = groups.setdefault(node, [])
                 fitting = [part for part in parts if all((other, number) in overlaps for other in part)]
                 fitting[0].append(number) if fitting else parts.append([number])
-            elif node >= 0:
+            else:
                 rows.append([*hypotheses.path(node), number])
                 extra.append(0.0)
     prices, joined = nothing.copy(), [(leaf_row[leaf], i) for leaf, parts in groups.items() for i in parts[0]]

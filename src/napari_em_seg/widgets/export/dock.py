@@ -33,12 +33,11 @@ from napari_em_seg.widgets.layers import (
     unread_volume_of,
     without_remark,
 )
+from napari_em_seg.widgets.names import CONTAINERS, as_file_name
 from napari_em_seg.widgets.panel import Panel
 from napari_em_seg.widgets.parts import button, form, number, remember
 
 __all__ = ["ExportWidget"]
-
-_CONTAINERS = (".zarr", ".n5", ".emseg", ".precomputed", ".slices")
 
 
 class ExportWidget(Panel):
@@ -117,7 +116,9 @@ class ExportWidget(Panel):
             self.what.offer_formats(layer.dtype)
             image = self.image.layer
             sources = [str(x.metadata.get("source") or "") for x in (layer, image) if x is not None]
-            self.where.suggest(_folder_of(next(filter(None, sources), "")), _file_name(layer.name))
+            self.where.suggest(
+                _folder_of(next(filter(None, sources), "")), as_file_name(without_remark(layer.name), "objects")
+            )
         self._enable()
 
     def _on_image(self, _place: int) -> None:
@@ -273,11 +274,6 @@ def _labels_of(layer: Labels) -> Volume:
 def _folder_of(source: str) -> Path:
     """Return the folder that a file lies in, outside of any container; the home folder, if it is in none."""
     for parent in Path(source).parents if source else ():
-        if parent.is_dir() and parent.suffix not in _CONTAINERS:
+        if parent.is_dir() and parent.suffix not in CONTAINERS:
             return parent
     return Path.home()
-
-
-def _file_name(name: str) -> str:
-    kept = "".join(c if c.isalnum() or c in "-_." else "-" for c in without_remark(name))
-    return kept.strip("-.") or "objects"

@@ -27,12 +27,12 @@ from napari_em_seg.pipeline.config import STEPS
 from napari_em_seg.volume import Volume
 from napari_em_seg.widgets.layer_box import LayerBox
 from napari_em_seg.widgets.layers import affinities_of, role_of, shape_of, volume_of_layer, without_remark
+from napari_em_seg.widgets.names import CONTAINERS, as_file_name
 
 __all__ = ["Begin"]
 
 _PREDICT = "predict affinities first"
 _PREDICTED = ("affinities", "boundary")  # the better ones first
-_CONTAINERS = (".zarr", ".n5", ".emseg", ".precomputed", ".slices")
 
 
 class Begin(QWidget):
@@ -229,16 +229,11 @@ def _place_for(layer: Image) -> Path:
     source = Path(layer.metadata.get("source") or getattr(data, "source", ""))
     for file in (source, *source.parents):
         folder = file.parent
-        if file.exists() and folder != file and folder.is_dir() and folder.suffix not in _CONTAINERS:
-            return folder / f"{_file_name(_without_ending(file.name))}.emseg"
-    return Path.home() / f"{_file_name(without_remark(layer.name))}.emseg"
+        if file.exists() and folder != file and folder.is_dir() and folder.suffix not in CONTAINERS:
+            return folder / f"{as_file_name(_without_ending(file.name), 'stack')}.emseg"
+    return Path.home() / f"{as_file_name(without_remark(layer.name), 'stack')}.emseg"
 
 
 def _without_ending(name: str) -> str:
     endings = (ending for one in FORMATS for ending in one.suffixes if name.lower().endswith(ending))
     return name[: len(name) - len(max(endings, key=len, default=""))]
-
-
-def _file_name(name: str) -> str:
-    kept = "".join(c if c.isalnum() or c in "-_." else "-" for c in name)
-    return kept.strip("-.") or "stack"

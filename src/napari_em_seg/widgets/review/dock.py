@@ -253,8 +253,9 @@ class ReviewWidget(Panel):
         self.desk.open(path)
 
     def on_layers(self) -> None:
-        """Offer the layers that are there."""
-        self.begin.offer(self.state.image)
+        """Offer the layers that are there; while a session is open, each answer would look for files."""
+        if self.desk.session is None:
+            self.begin.offer(self.state.image)
 
     def _on_reconstruct(self) -> None:
         try:

@@ -19,11 +19,12 @@ from napari_em_seg.predict.watch import Picture, Watch
 from napari_em_seg.predict.weights import user_folder
 from napari_em_seg.widgets.colours import MERGE, SPLIT
 from napari_em_seg.widgets.layers import placed_like, shape_of
+from napari_em_seg.widgets.names import as_file_name
 from napari_em_seg.widgets.panel import Panel
 from napari_em_seg.widgets.parts import button, choice, form
 from napari_em_seg.widgets.train.curves import LearningCurves
 from napari_em_seg.widgets.train.forests import ForestForm
-from napari_em_seg.widgets.train.forms import FineTuneForm, Form, Job, without_odd
+from napari_em_seg.widgets.train.forms import FineTuneForm, Form, Job
 from napari_em_seg.widgets.train.networks import NetworkForm
 from napari_em_seg.widgets.train.patches import Patches
 
@@ -220,7 +221,7 @@ class TrainWidget(Panel):
     def _target(self, one: Form) -> Path:
         """Return the file of the new model; a name that is taken is an error, and so is one that is no name."""
         typed = self.name.text().strip()
-        if typed in taken_names() or (typed and without_odd(typed) != typed):
+        if typed in taken_names() or (typed and as_file_name(typed, "model") != typed):
             raise DataError(f"The new model is to be called {typed}", "a name of letters, digits and - that no "
                             "other model has", "Type another one, or none")  # fmt: skip
         return user_folder() / f"{typed or free_name(one.name())}{one.suffix}"

@@ -15,9 +15,10 @@ from napari_em_seg.pipeline import AffinityPart, PredictedMaps, TruthPart
 from napari_em_seg.pipeline.agglomeration import ForestGain, forest_gain
 from napari_em_seg.pipeline.own_forests import FOREST_SUFFIX
 from napari_em_seg.widgets.layers import affinities_of, role_of, shape_of, unread_volume_of, volume_of_layer
+from napari_em_seg.widgets.names import as_file_name
 from napari_em_seg.widgets.parts import check, form, remember, whole_number
 from napari_em_seg.widgets.state import ViewerState
-from napari_em_seg.widgets.train.forms import Job, labels_of, layer_box, stacks, without_odd
+from napari_em_seg.widgets.train.forms import Job, labels_of, layer_box, stacks
 
 __all__ = ["ForestForm"]
 
@@ -85,7 +86,7 @@ class ForestForm(QWidget):
 
     def name(self) -> str:
         """Name the forest after what it judges and the labels."""
-        return f"{self._task}-{without_odd(self.labels.layer.name)}"
+        return f"{self._task}-{as_file_name(self.labels.layer.name, 'model')}"
 
     def job(self, out: Path) -> Job:
         """Return the training."""

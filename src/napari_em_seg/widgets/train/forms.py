@@ -16,6 +16,7 @@ from napari_em_seg.predict.weights import SUFFIX, find_models
 from napari_em_seg.volume import Volume
 from napari_em_seg.widgets.layer_box import LayerBox
 from napari_em_seg.widgets.layers import role_of, shape_of, unread_volume_of, volume_of_layer
+from napari_em_seg.widgets.names import as_file_name
 from napari_em_seg.widgets.parts import button, choice, form, number, remember
 from napari_em_seg.widgets.state import ViewerState
 
@@ -155,7 +156,7 @@ class FineTuneForm(QWidget):
 
     def name(self) -> str:
         """Name the new model after the image."""
-        return f"{without_odd(self.image.layer.name)}-tuned"
+        return f"{as_file_name(self.image.layer.name, 'model')}-tuned"
 
     def job(self, out: Path) -> Job:
         """Return the fine-tuning of what is painted now."""
@@ -188,12 +189,6 @@ def offer_names(box: Any, names: Sequence[str]) -> None:
         box.addItem(name, name)
     box.setCurrentText(chosen if chosen in names else names[0])
     box.blockSignals(False)
-
-
-def without_odd(name: str) -> str:
-    """Return a layer's name as a file may have it."""
-    kept = "".join(letter if letter.isalnum() or letter in "-_." else "-" for letter in name)
-    return kept.strip("-.") or "model"
 
 
 def best_of(measures: Mapping[str, float]) -> str:

@@ -17,6 +17,7 @@ from napari_em_seg.predict.watch import Limit, Watch
 from napari_em_seg.predict.weights import SUFFIX, Card, find_models
 from napari_em_seg.volume import Volume
 from napari_em_seg.widgets.layers import volume_of_layer
+from napari_em_seg.widgets.names import as_file_name
 from napari_em_seg.widgets.parts import choice, form, number, remember, whole_number
 from napari_em_seg.widgets.state import ViewerState
 from napari_em_seg.widgets.train.files import LabelledFiles
@@ -28,7 +29,6 @@ from napari_em_seg.widgets.train.forms import (
     offer_names,
     provenance,
     stacks,
-    without_odd,
 )
 
 __all__ = ["NetworkForm"]
@@ -133,7 +133,7 @@ class NetworkForm(QWidget):
     def name(self) -> str:
         """Name the model after its architecture and what it learns from."""
         source = self.image.layer.name if self._has_layers() else Path(self.files.paths[0]).stem
-        return f"{self.network.currentText()}-{without_odd(source)}"
+        return f"{self.network.currentText()}-{as_file_name(source, 'model')}"
 
     def job(self, out: Path) -> Job:
         """Return the training, with labels as they are now."""
