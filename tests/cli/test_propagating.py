@@ -5,7 +5,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 
 import numpy as np
 import pytest
@@ -129,11 +128,10 @@ def test_ctrl_c_keeps_what_is_done(model, tmp_path):
     ) as process:  # fmt: skip
         while process.stdout.readline().strip() != "3":
             assert process.poll() is None
-        start = time.monotonic()
         process.send_signal(signal.SIGINT)
         said = process.communicate(timeout=60)
     assert process.returncode == 130, said
-    assert time.monotonic() - start < 20  # one slice, and the writing; on a busy machine
+    assert len(said[0].split()) < 100  # slices that it still took, of 396
     found = open_volume(str(tmp_path / "out.zarr"), "labels")
     assert (found[0] == seeds[0]).all()
     assert "the other slices are empty" in said[1]

@@ -25,16 +25,14 @@ SIZE = (30, 6, 6)
 
 
 @contextmanager
-def little(seconds=3.0, megabytes=64):
-    """The block takes little time and, in Python and numpy, little memory."""
+def little(megabytes=64):
+    """The block takes, in Python and numpy, little memory."""
     tracemalloc.start()
-    start = time.perf_counter()
     try:
         yield
-        took, (_, peak) = time.perf_counter() - start, tracemalloc.get_traced_memory()
+        _, peak = tracemalloc.get_traced_memory()
     finally:
         tracemalloc.stop()
-    assert took < seconds
     assert peak < megabytes * 2**20
 
 
@@ -104,7 +102,7 @@ def test_one_slice_of_a_long_tiff(compression, tmp_path, monkeypatch):
     volume = open_volume(tmp_path / "long.tif")
     assert volume.shape == (3000, 64, 64)
     before = psutil.Process().io_counters().read_chars if hasattr(psutil.Process, "io_counters") else None
-    with little(seconds=0.5, megabytes=1):
+    with little(megabytes=1):
         assert np.array_equal(volume[2001], page + np.uint8(2001 % 200))
         assert np.array_equal(volume[5:3000:1000, 3], page[None, 3] + np.uint8([[5], [5], [5]]))
     if before is not None:

@@ -8,6 +8,7 @@ import sys
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -28,10 +29,11 @@ class Line:
     """Learn y = 3 x − 1 from noisy points."""
 
     delay: float = 0.0
+    clock: Any = time
     scores: list[float] = field(default_factory=list)
 
     def batch(self, rng: np.random.Generator) -> tuple[Tensor, ...]:
-        time.sleep(self.delay)
+        self.clock.sleep(self.delay)
         x = rng.standard_normal((16, 1)).astype(np.float32)
         return torch.from_numpy(x), torch.from_numpy(3 * x - 1)
 
@@ -42,6 +44,26 @@ class Line:
         if self.scores:
             return {"score": self.scores.pop(0)}
         return {"score": float((net(torch.ones(1, 1)) - 2).detach().abs())}
+
+
+@dataclass
+class Clock:
+    """Time that passes only where somebody sleeps."""
+
+    now: float = 0.0
+
+    def monotonic(self) -> float:
+        return self.now
+
+    def sleep(self, seconds: float) -> None:
+        self.now += seconds
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
+    found = Clock()
+    monkeypatch.setattr("napari_em_seg.predict.train.time", found)
+    return found
 
 
 def a_net() -> nn.Module:
@@ -96,6 +118,7 @@ def test_a_cancelled_run_goes_on_where_it_was(tmp_path: Path) -> None:
 SCRIPT = """
 import sys
 from pathlib import Path
+from typing import Any
 sys.path.insert(0, {tests!r})
 from test_train import *
 train(a_net(), Line(delay=0.01), PLAN, Path(sys.argv[1]), on_step=lambda step, _: print(step, flush=True))
@@ -216,30 +239,30 @@ def test_slow_steps_are_saved_by_the_minute(tmp_path: Path, monkeypatch: pytest.
     assert seen == [False, True, True, True]
 
 
-def test_a_limit_in_time_ends_a_run_and_brings_the_rate_down(tmp_path: Path) -> None:
+def test_a_limit_in_time_ends_a_run_and_brings_the_rate_down(tmp_path: Path, clock: Clock) -> None:
     steps: list[int] = []
     told: list[tuple[int, int]] = []
     plan = Plan(steps=10**6, learning_rate=0.05, warm_up=5, validate_every=10**6)
     trained = train(
-        a_net(), Line(delay=0.01), plan, tmp_path, limit=Limit(0.8, validations=4),
+        a_net(), Line(0.01, clock), plan, tmp_path, limit=Limit(0.8, validations=4),
         on_step=lambda step, _: steps.append(step), progress=lambda done, of: told.append((done, of)),
     )  # fmt: skip
-    assert 1 < steps[-1] < 200
-    assert 2 <= len(trained.curves) <= 5
+    assert steps[-1] == pytest.approx(80, abs=1)
+    assert len(trained.curves) == pytest.approx(4, abs=1)
     assert trained.curves[-1]["step"] == steps[-1]
     assert plan.rate(100, 0.5) == pytest.approx(0.025, rel=0.01)
     assert plan.rate(100, 1.0) == pytest.approx(0, abs=1e-6)
     assert told[-1][0] <= told[-1][1]
 
 
-def test_the_time_of_both_halves_counts(tmp_path: Path) -> None:
+def test_the_time_of_both_halves_counts(tmp_path: Path, clock: Clock) -> None:
     plan = Plan(steps=10**6, validate_every=10**6)
     steps: list[int] = []
     options = {"limit": Limit(0.6), "on_step": lambda step, _: steps.append(step)}
-    train(a_net(), Line(delay=0.01), plan, tmp_path, cancelled=lambda: len(steps) >= 10, **options)
-    began = time.monotonic()
-    train(a_net(), Line(delay=0.01), plan, tmp_path, **options)
-    assert time.monotonic() - began < 0.55
+    train(a_net(), Line(0.01, clock), plan, tmp_path, cancelled=lambda: len(steps) >= 10, **options)
+    clock.sleep(1000)  # what passes in between is nobody's
+    train(a_net(), Line(0.01, clock), plan, tmp_path, **options)
+    assert steps[-1] == pytest.approx(60, abs=1)
 
 
 def test_whoever_has_enough_ends_it_and_the_best_is_kept(tmp_path: Path) -> None:

@@ -1,7 +1,5 @@
 """Skeletons: known lengths and ends of tubes, in anisotropic voxels."""
 
-import time
-
 import numpy as np
 import pytest
 from scipy.ndimage import distance_transform_edt, gaussian_filter
@@ -100,20 +98,6 @@ def test_beyond_the_border_an_object_goes_on(tube) -> None:
     assert tips == pytest.approx([3, 1017])
     assert found.radius[np.argsort(found.points[:, 2])[5:-5]].min() > 40
     assert of(np.ones((3, 20, 20), np.uint8)).radius.max() == pytest.approx(45, abs=10)
-
-
-def test_time_grows_with_the_voxels(tube) -> None:
-    small, large = (
-        tube(((750, 100, 300), (750, 900, 300)), 40.0),
-        tube(((750, 100, 500), (750, 900, 500)), 160.0),
-    )
-    of(small)  # compiled by then
-    taken = []
-    for labels in (small, large):
-        began = time.perf_counter()
-        of(labels)
-        taken.append((time.perf_counter() - began) / labels.sum())
-    assert taken[1] < 4 * taken[0]
 
 
 def test_cancel_and_what_cannot_be(tube) -> None:

@@ -81,12 +81,10 @@ def open_tab(dock, title) -> None:
     QApplication.processEvents()
 
 
-def test_it_opens_quickly_and_without_heavy_libraries(viewer, qtbot) -> None:
+def test_it_opens_without_heavy_libraries(viewer, qtbot) -> None:
     viewer.window.add_plugin_dock_widget(PLUGIN, "Voxel size")  # what napari itself loads for the first one
     before = {name.partition(".")[0] for name in sys.modules}
-    start = time.perf_counter()
     _, widget = viewer.window.add_plugin_dock_widget(PLUGIN, "Evaluate")
-    assert time.perf_counter() - start < 1
     assert not {"torch", "sklearn"} & ({name.partition(".")[0] for name in sys.modules} - before)
     assert not widget.go.isEnabled()  # there is nothing to judge
     widget.shut_down()
@@ -493,13 +491,11 @@ def test_a_hundred_thousand_rows_scroll(qtbot) -> None:
     table.resize(380, 500)
     table.show_columns([Column("a", "a", "A", ids), Column("b", "b", "B", sizes)])
     table.show()
-    start = time.perf_counter()
     for row in range(0, n, 5000):
         table.scrollTo(table.model().index(row, 0))
         QApplication.processEvents()
     table.sortByColumn(1, Qt.SortOrder.DescendingOrder)
     QApplication.processEvents()
-    assert time.perf_counter() - start < 3
     best = table.columns.place_of(0)
     assert sizes[best] == sizes.max()
     assert best == np.flatnonzero(sizes == sizes.max())[0]  # equal ones stay in their order

@@ -93,21 +93,16 @@ def whole(image, *models: str, **options) -> np.ndarray:
 # --------------------------------------------------------------------------------------------------- opening it
 
 
-def test_opening_it_is_quick_and_loads_no_torch() -> None:
+def test_opening_it_loads_no_torch() -> None:
     code = """
-import sys, time, napari, numpy as np
+import sys, napari, numpy as np
 from qtpy.QtWidgets import QApplication
 viewer = napari.Viewer(show=True)
 viewer.add_image(np.zeros((4, 64, 64), np.uint8), scale=(30, 6, 6), units=("nm",) * 3)
-viewer.window.add_plugin_dock_widget("napari-em-seg", "Voxel size")  # imports what all docks share
-QApplication.processEvents()
-start = time.perf_counter()
 _, dock = viewer.window.add_plugin_dock_widget("napari-em-seg", "Predict")
 QApplication.processEvents()
-seconds = time.perf_counter() - start
 assert dock.options.models.ticked
 assert "torch" not in sys.modules and "sklearn" not in sys.modules
-assert seconds < 3, seconds  # 1 on a machine that does nothing else
 viewer.close()
 """
     subprocess.run([sys.executable, "-c", code], check=True)

@@ -2,7 +2,6 @@
 
 import subprocess
 import sys
-import time
 
 import napari
 import numpy as np
@@ -245,10 +244,9 @@ def test_a_network_learns_from_layers_and_files(dock, tissue, viewer, qtbot, tmp
 def test_time_can_end_it(dock, tissue, viewer, qtbot, models_folder) -> None:
     small_network(dock, viewer, tissue[1], 100_000)
     dock.form.minutes.setValue(0.1)
-    began = time.monotonic()
     click(dock.go, qtbot)
     settle(dock, qtbot)
-    assert 5 < time.monotonic() - began < 40
+    assert 0 < dock.curves.losses[-1][0] < 100_000  # the last step
     assert (models_folder / "unet-small-s1-raw.safetensors").exists()
 
 
