@@ -14,41 +14,41 @@ from typing import Any
 import napari
 import numpy as np
 import pytest
-from npe2 import PluginManifest
+from docks import (
+    DOCKS,
+    PLACED,
+    close_dock,
+    controls_of,
+    named,
+    open_dock,
+    parents,
+    settle,
+    tip,
+)
+from hands import operate, put_back, shown_by, sight, wait_for
 from qtpy.QtCore import QEvent, Qt, QThreadPool
 from qtpy.QtTest import QTest
 from qtpy.QtWidgets import (
     QAbstractButton,
     QAbstractItemView,
-    QAbstractSlider,
-    QAbstractSpinBox,
     QApplication,
     QComboBox,
-    QHeaderView,
-    QLineEdit,
-    QScrollBar,
+    QDialog,
+    QFileDialog,
+    QMessageBox,
     QTabBar,
     QTextBrowser,
     QWidget,
 )
 
-import napari_em_seg
 from napari_em_seg import pipeline
 from napari_em_seg.pipeline import PredictedMaps
 from napari_em_seg.predict.affinities import affinity_labels
 from napari_em_seg.volume import Volume
 from napari_em_seg.widgets.layers import marked, take_away
 from napari_em_seg.widgets.panel import Panel
-from napari_em_seg.widgets.propagate.strip import Strip
+from napari_em_seg.widgets.recent import add_recent
 from napari_em_seg.widgets.state import state_of
-
-PLUGIN = "napari-em-seg"
-MANIFEST = PluginManifest.from_file(Path(napari_em_seg.__file__).with_name("napari.yaml"))
-DOCKS = [widget.display_name for widget in MANIFEST.contributions.widgets]
-PLACED = {"scale": (30.0, 6.0, 6.0), "units": ("nm",) * 3}
-
-WHOLE = (QAbstractSpinBox, QComboBox, QAbstractItemView, QTabBar, QLineEdit)  # whose insides are no controls
-CONTROLS = (*WHOLE, QAbstractButton, QAbstractSlider, QTextBrowser, Strip)
 
 
 @pytest.fixture(scope="module")
@@ -95,26 +95,6 @@ def full(one_viewer, tmp_path, monkeypatch, qtbot) -> Iterator[napari.Viewer]:
         close_dock(docked)
     QTest.qWait(0)
     take_away(one_viewer, [layer for layer in one_viewer.layers if layer not in before])
-
-
-def open_dock(viewer: napari.Viewer, name: str) -> tuple[Any, Any]:
-    """Open a dock as napari's menu does, and let it do what it does at first."""
-    docked, widget = viewer.window.add_plugin_dock_widget(PLUGIN, name)
-    widget = getattr(widget, "__wrapped__", widget)
-    settle(widget)
-    return docked, widget
-
-
-def close_dock(docked: Any) -> None:
-    """Click on the cross of its title, and let go of it."""
-    QTest.mouseClick(docked.title.close_button, Qt.MouseButton.LeftButton)
-
-
-def settle(widget: Any) -> None:
-    QApplication.processEvents()
-    while isinstance(widget, Panel) and widget.work.is_busy:
-        QTest.qWait(5)
-    QApplication.processEvents()
 
 
 # -------------------------------------------------------------------------------- closed, it leaves nothing
@@ -170,8 +150,9 @@ def test_a_dock_that_was_closed_leaves_nothing(full, name, session, monkeypatch,
     list(PAGES.get(name, as_it_opens)(widget, session, monkeypatch))
     live(full, widget)
     inner, outer = weakref.ref(widget), weakref.ref(docked)
-    close_dock(docked)
-    del docked, widget
+    for one in list(full.window._wrapped_dock_widgets.values()):  # with those that it opened
+        close_dock(one)
+    del docked, widget, one
     qtbot.waitUntil(lambda: check_garbage(inner, outer), timeout=5000)
     take_away(full, [layer for layer in full.layers if layer not in layers])
     after = Left.of(full)
@@ -221,12 +202,15 @@ def entries(box: Callable[[Any], QComboBox]) -> Callable[..., Iterator[str]]:
 
 
 def review_pages(dock: Any, session: str, _patch: pytest.MonkeyPatch) -> Iterator[str]:
+    dock.begin.boundary.choose(None)
     yield "no session"
-    dock.open_session(session)
-    settle(dock)
-    assert dock.table.model().rowCount() > 10
-    dock._want_object(1)
-    yield "a session"
+    for page in ("a session", "opened again"):
+        if dock.desk.session is None:
+            dock.open_session(session)
+            settle(dock)
+        assert len(dock.desk.sheet.links) > 10
+        dock._want_object(1)
+        yield page
 
 
 def evaluate_pages(dock: Any, _session: str, _patch: pytest.MonkeyPatch) -> Iterator[str]:
@@ -249,13 +233,154 @@ def propagate_pages(dock: Any, _session: str, patch: pytest.MonkeyPatch) -> Iter
     yield "followed"
 
 
+def start_pages(dock: Any, session: str, _patch: pytest.MonkeyPatch) -> Iterator[str]:
+    yield "no session"
+    add_recent(Path(session).parent)
+    add_recent(Path(session))
+    dock.refresh()
+    yield "recent sessions"
+
+
+def train_pages(dock: Any, session: str, patch: pytest.MonkeyPatch) -> Iterator[str]:
+    for page in entries(lambda dock: dock.kind)(dock, session, patch):
+        if hasattr(dock.form, "files"):
+            dock.form.files.add("one.zarr")
+            dock.form.files.add("two.zarr")
+        yield page
+    dock.kind.setCurrentText("Network for boundaries")
+    dock.form.files.list.clear()
+    dock.form.image.choose(dock._viewer.layers["raw"])
+    dock.form.labels.choose(dock._viewer.layers["truth"])
+    dock.form.network.setCurrentText("unet-small-s1")
+    dock.form.steps.setValue(1_000_000)
+    for page in ("learning", "paused"):
+        if not dock.is_busy:
+            dock.go.click()
+        assert wait_for(lambda: len(dock.curves.losses) > 0, seconds=60)
+        if page == "paused":
+            dock.pause.click()
+            settle(dock)
+        yield page
+
+
+def segment_pages(dock: Any, session: str, patch: pytest.MonkeyPatch) -> Iterator[str]:
+    yield from entries(lambda dock: dock.making.method)(dock, session, patch)
+    dock.making.method.setCurrentIndex(0)
+    dock.go.click()
+    settle(dock)
+    dock.cutting.depth.setValue(0.3)
+    assert wait_for(lambda: not dock._pause.isActive())
+    yield "changed"
+
+
+def export_pages(dock: Any, session: str, patch: pytest.MonkeyPatch) -> Iterator[str]:
+    yield "no session"
+    review = open_dock(dock._viewer, "Review links")[1]
+    review.open_session(session)
+    settle(review)
+    dock.what.boxes["meshes"].setChecked(True)
+    yield from entries(lambda dock: dock.objects.which)(dock, session, patch)
+
+
 PAGES = {
-    "Train": entries(lambda dock: dock.kind),
+    "Start here": start_pages, "Train": train_pages, "Export": export_pages,
     "Predict": entries(lambda dock: dock.options.task),
-    "Segment": entries(lambda dock: dock.making.method),
-    "Export": entries(lambda dock: dock.objects.which),
+    "Segment": segment_pages,
     "Review links": review_pages, "Evaluate": evaluate_pages, "Propagate": propagate_pages,
 }  # fmt: skip
+
+
+# --------------------------------------------------------------------------------- each control does something
+
+
+@pytest.fixture
+def asked(monkeypatch) -> list[str]:
+    """Give the dialogs that were shown; each is answered with nothing, or with No."""
+    found: list[str] = []
+
+    def instead(owner: type, name: str, answer: Any) -> None:
+        monkeypatch.setattr(owner, name, lambda *_, **__: (found.append(name), answer)[1])
+
+    instead(QFileDialog, "getOpenFileName", ("", ""))
+    instead(QFileDialog, "getSaveFileName", ("", ""))
+    instead(QFileDialog, "getExistingDirectory", "")
+    instead(QMessageBox, "question", QMessageBox.StandardButton.No)
+    instead(QDialog, "exec", 0)
+    return found
+
+
+@pytest.mark.parametrize("name", DOCKS)
+def test_each_control_does_something_when_it_is_clicked(
+    full, name, session, asked, monkeypatch, tmp_path, qtbot
+) -> None:
+    shutil.copytree(session, tmp_path / "c.emseg")
+    monkeypatch.setenv("HOME", str(tmp_path))  # sessions go there
+    add_others(full)
+    docked, dock = open_dock(full, name)
+    body = docked.widget()
+    seen, done, deaf = set[str](), set[str](), set[str]()
+    for page in PAGES.get(name, as_it_opens)(dock, str(tmp_path / "c.emseg"), monkeypatch):
+        seen |= {named(one) for one in usable(body)}
+        while found := [one for one in usable(body) if named(one) not in done and can_be_used(one)]:
+            control = min(
+                found, key=lambda one: isinstance(one, QAbstractButton)
+            )  # what ends the page comes last
+            control_name = named(control)
+            done.add(control_name)
+            say(dock, "")
+            as_it_was, before = shown_by(control), (sight(full, body), len(asked))
+            operate(control)
+            has_begun = is_busy(dock)
+            done |= settle_soon(dock)
+            if not has_begun and (sight(full, body), len(asked)) == before:
+                deaf.add(f"{page}: {control_name}")
+            put_back(control, as_it_was)
+            done |= settle_soon(dock)
+            seen |= {named(one) for one in usable(body)}
+    assert deaf <= HELD
+    assert sorted(seen - done) == []
+
+
+def add_others(viewer: napari.Viewer) -> None:
+    """Add more layers, so that there are some to choose from."""
+    for one in list(viewer.layers):
+        like = {"name": f"other {one.name}", "metadata": dict(one.metadata), "visible": False, **PLACED}
+        (viewer.add_labels if one.name == "truth" else viewer.add_image)(one.data.copy(), **like)
+
+
+def usable(body: QWidget) -> list[QWidget]:
+    return [one for one in controls_of(body) if not isinstance(one, QTextBrowser)]  # those are read
+
+
+HELD = {"Watershed of boundaries, 3-D: QPushButton Before (hold)"}  # let go of, all is as before
+
+
+def can_be_used(control: QWidget) -> bool:
+    """Whether it is enabled, and there is something to choose."""
+    if isinstance(control, QComboBox | QTabBar):
+        return control.isEnabled() and control.count() > 1
+    if isinstance(control, QAbstractItemView):
+        return control.isEnabled() and control.model().rowCount() > (control.currentIndex().row() == 0)
+    return control.isEnabled()
+
+
+def is_busy(dock: Any) -> bool:
+    return isinstance(dock, Panel) and dock.is_busy
+
+
+def say(dock: Any, words: str) -> None:
+    if isinstance(dock, Panel):
+        dock.say(words)
+
+
+def settle_soon(dock: Any) -> set[str]:
+    """Wait until nothing goes on; what goes on for long is cancelled. Return what was clicked for that."""
+    used = set()
+    if not wait_for(lambda: not is_busy(dock), seconds=1.5):
+        used.add(named(dock.cancel_button))
+        operate(dock.cancel_button)
+    settle(dock)
+    return used
 
 
 @pytest.mark.parametrize("name", DOCKS)
@@ -278,22 +403,6 @@ def test_the_keyboard_reaches_every_control_and_each_has_a_tip(full, name, sessi
     assert not silent
     assert not unreached
     assert not idle
-
-
-def controls_of(body: QWidget) -> list[QWidget]:
-    """Return what is to be seen and does something; enabled or not, as what is not now will be at times."""
-    return [
-        one for one in body.findChildren(QWidget)
-        if isinstance(one, CONTROLS) and not isinstance(one, QScrollBar | QHeaderView) and one.isVisible()
-        and not any(isinstance(parent, WHOLE) for parent in parents(one))
-    ]  # fmt: skip
-
-
-def parents(widget: QWidget) -> Iterator[QWidget]:
-    parent = widget.parentWidget()
-    while parent is not None:
-        yield parent
-        parent = parent.parentWidget()
 
 
 def enable(controls: list[QWidget], body: QWidget) -> None:
@@ -325,17 +434,6 @@ def takes_focus(widget: QWidget) -> bool:
 
 def is_reached(control: QWidget, reached: list[QWidget]) -> bool:
     return any(control is one or control.isAncestorOf(one) for one in reached)
-
-
-def tip(control: QWidget) -> str:
-    if isinstance(control, QTabBar):
-        return control.tabToolTip(control.currentIndex())
-    return control.toolTip()
-
-
-def named(widget: QWidget) -> str:
-    text = widget.text() if isinstance(widget, QAbstractButton) else ""
-    return f"{type(widget).__name__} {text or widget.toolTip()[:40]}"
 
 
 def press(widget: QWidget, *keys: Qt.Key) -> None:

@@ -195,7 +195,9 @@ def take_away(viewer: Any, layers: Iterable[Any]) -> None:
     from vispy.gloo import gl
 
     canvas = getattr(getattr(getattr(viewer, "window", None), "_qt_viewer", None), "canvas", None)
-    for layer in [layer for layer in layers if layer in viewer.layers]:
+    for layer in list(layers):
+        if layer not in viewer.layers:  # or not any more: without its image a review takes its layers away
+            continue
         viewer.layers.remove(layer)
         if canvas is not None:
             canvas._scene_canvas.set_current()

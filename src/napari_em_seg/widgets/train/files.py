@@ -32,6 +32,8 @@ class LabelledFiles(QWidget):
             "Add folder…", "Add a Zarr or N5 container, which is a folder", self._on_folder
         )
         self.remove = button("Remove", "Take the one that is marked off the list", self._on_remove)
+        self.remove.setEnabled(False)
+        self.list.currentRowChanged.connect(lambda row: self.remove.setEnabled(row >= 0))
         row = QHBoxLayout()
         for one in (self.add_file, self.add_folder, self.remove):
             row.addWidget(one)
