@@ -129,12 +129,6 @@ def test_a_dock_that_was_closed_can_be_opened_again(viewer, start, qtbot) -> Non
     assert not second.is_shut
 
 
-def test_samples_are_opened_from_its_menu(viewer, start) -> None:
-    actions = {action.text(): action for action in start.buttons["Open a stack"].menu().actions()}
-    actions["Synthetic tissue"].trigger()
-    assert mark(start, "Open a stack") == "✓"
-
-
 def test_a_session_is_opened_from_the_list_and_counted(viewer, start, session, qtbot) -> None:
     assert start.recent.count() == 0
     add_recent(session)

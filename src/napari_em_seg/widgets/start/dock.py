@@ -147,12 +147,10 @@ class StartWidget(Panel):
 
     def open_dock(self, name: str) -> Panel:
         """Open a dock of this plugin, or bring it to the front, and return its widget."""
-        _, inner = self._viewer.window.add_plugin_dock_widget(PLUGIN, name, tabify=True)
+        dock, inner = self._viewer.window.add_plugin_dock_widget(PLUGIN, name, tabify=True)
+        dock.show()
+        dock.raise_()
         widget: Panel = getattr(inner, "__wrapped__", inner)
-        dock = _dock_of(widget)
-        if dock is not None:
-            dock.show()
-            dock.raise_()
         return widget
 
     def _on_step(self, step: Step, _checked: bool = False) -> None:

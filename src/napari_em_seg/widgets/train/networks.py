@@ -71,9 +71,9 @@ class NetworkForm(QWidget):
         layout = QVBoxLayout(self)
         layout.setContentsMargins(0, 0, 0, 0)
         layout.addLayout(form(rows))
-        self.offer_models()
         remember("train", {"aside": self.aside, f"{task}_network": self.network, f"{task}_steps": self.steps,
                            "limit": self.minutes})  # fmt: skip
+        self.offer_models()
         for box in (self.image, self.labels):
             box.currentIndexChanged.connect(self._on_layer)
         self.files.changed.connect(self.changed)
