@@ -436,6 +436,31 @@ def is_reached(control: QWidget, reached: list[QWidget]) -> bool:
     return any(control is one or control.isAncestorOf(one) for one in reached)
 
 
+@pytest.mark.parametrize("name", ["Review links", "Evaluate", "Propagate", "Train", "Predict"])
+def test_what_can_grow_fills_its_dock(full, name, session, monkeypatch) -> None:
+    for other in ("Segment", "Export"):
+        close_dock(open_dock(full, other)[0])  # napari leaves more and more room below each further dock
+    _, dock = open_dock(full, name)
+    pages = PAGES[name](dock, session, monkeypatch)
+    next(pages)
+    if name == "Review links":
+        next(pages)
+    QTest.qWait(20)
+    layout = dock.layout()
+    items = [layout.itemAt(place) for place in range(layout.count())]
+    assert sum(one.geometry().height() for one in items if one.spacerItem() is not None) == 0
+
+
+def test_a_further_dock_takes_a_tab_and_the_window_keeps_its_size(full) -> None:
+    window = full.window._qt_window
+    window.resize(1280, 800)
+    docks = [open_dock(full, name) for name in ("Export", "Review links", "Train", "Start here")]
+    for docked, _ in docks:
+        assert len(window.tabifiedDockWidgets(docked)) == 3
+    assert [dock.is_seen for _, dock in docks] == [False, False, False, True]
+    assert (window.width(), window.height()) == (1280, 800)
+
+
 def press(widget: QWidget, *keys: Qt.Key) -> None:
     widget.setFocus(Qt.FocusReason.TabFocusReason)
     for key in keys:

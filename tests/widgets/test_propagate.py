@@ -262,6 +262,11 @@ def test_accepted_objects_are_in_the_session_and_can_be_undone(dock, review, tis
 def test_clicks_that_seed_leave_the_review_alone(dock, review, viewer, qtbot, monkeypatch) -> None:
     sections = np.ones((128, 128), np.uint32)
     monkeypatch.setattr(pipeline, "watershed_seeds", lambda *_, **__: sections)
+    both = dock.parentWidget(), review.parentWidget()
+    dock.window().splitDockWidget(*both, Qt.Orientation.Horizontal)  # as somebody drags a tab away
+    QApplication.processEvents()
+    assert dock.is_seen
+    assert review.is_seen
     canvas = viewer.window._qt_viewer.canvas.native
     middle = QPoint(canvas.width() // 2, canvas.height() // 2)
     viewer.dims.set_current_step(0, 2)

@@ -8,7 +8,16 @@ import napari
 from napari.layers import Layer
 from napari.utils.notifications import show_warning
 from qtpy.QtCore import QEvent, Qt, QTimer
-from qtpy.QtWidgets import QDockWidget, QHBoxLayout, QLabel, QProgressBar, QPushButton, QWidget
+from qtpy.QtWidgets import (
+    QDockWidget,
+    QHBoxLayout,
+    QLabel,
+    QMainWindow,
+    QProgressBar,
+    QPushButton,
+    QSizePolicy,
+    QWidget,
+)
 
 from napari_em_seg.errors import Cancelled, EmSegError
 from napari_em_seg.widgets.parts import PLUGIN
@@ -29,6 +38,8 @@ class Panel(QWidget):
 
     def __init__(self, viewer: napari.Viewer) -> None:
         super().__init__()
+        # Else napari leaves room below, the more the more docks were opened
+        self.setSizePolicy(QSizePolicy.Policy.Preferred, QSizePolicy.Policy.Expanding)
         self._viewer = real(viewer)
         self.state = state_of(viewer)
         self.work = Work()
@@ -163,8 +174,26 @@ class Panel(QWidget):
             is_docked = dock is not None
             if self._was_docked and not is_docked:
                 QTimer.singleShot(0, self.shut_down)
+            if isinstance(dock, QDockWidget):
+                QTimer.singleShot(0, self._share_a_tab)  # once napari has put it into the window
             self._was_docked = is_docked
         return super().event(event)
+
+    def _share_a_tab(self) -> None:
+        """Take a tab beside the other docks of ours: below each other they are higher than most screens."""
+        dock, window = self.parentWidget(), self.window()
+        if not isinstance(dock, QDockWidget) or not isinstance(window, QMainWindow):
+            return
+        area = window.dockWidgetArea(dock)
+        others = [panel.parentWidget() for panel in self.state.panels if panel is not self and panel.is_seen]
+        others = [other for other in others if window.dockWidgetArea(other) == area and not other.isFloating()]
+        if others and others[-1] not in window.tabifiedDockWidgets(dock):
+            height = window.height()
+            window.tabifyDockWidget(others[-1], dock)
+            window.layout().activate()
+            dock.show()
+            dock.raise_()
+            window.resize(window.width(), height)
 
     def _on_layers(self, _event: object = None) -> None:
         self._follow_names(list(self._viewer.layers))

@@ -153,6 +153,8 @@ class Curves(QWidget):
 
 
 def _draw(figure: "Figure", charts: Sequence[Chart], *, ink: str, paper: str) -> None:
+    from matplotlib.ticker import LogLocator, NullFormatter
+
     figure.set_facecolor(paper)
     for place, chart in enumerate(charts, 1):
         axes = figure.add_subplot(len(charts), 1, place, facecolor=paper)
@@ -163,7 +165,10 @@ def _draw(figure: "Figure", charts: Sequence[Chart], *, ink: str, paper: str) ->
         axes.set_ylabel(chart.y_title, color=ink, fontsize=8)
         if chart.is_log:
             axes.set_xscale("log")
+            low, high = axes.get_xlim()
+            axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5) if high < 200 * low else (1,)))
             axes.xaxis.set_major_formatter("{x:g}")
+            axes.xaxis.set_minor_formatter(NullFormatter())  # these would overlap
         axes.set_ylim(bottom=0)
         axes.tick_params(colors=ink, labelsize=8)
         for spine in axes.spines.values():
