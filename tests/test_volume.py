@@ -134,3 +134,31 @@ def test_slabs_cover_every_slice_once(n, bytes_per_slice, budget):
     parts = list(slabs((n, 1, 1), bytes_per_slice, budget))
     assert [z for part in parts for z in range(n)[part]] == list(range(n))
     assert all(len(range(n)[p]) == 1 or len(range(n)[p]) * bytes_per_slice <= budget for p in parts)
+
+
+@pytest.mark.parametrize("wanted", [
+    [slice(2, 5)], [slice(None), slice(3, 9)], [slice(1, None), slice(None, 7), slice(4, 11)], [slice(0, 100)],
+])  # fmt: skip
+@pytest.mark.parametrize("key", [
+    0, -1, slice(None), slice(1, 3), (0, slice(2, 4)), (slice(None), 1, -2), (..., slice(1, 3)), ...,
+    (0, ..., 1), (slice(0, 2), slice(None, None, 2), slice(1, 4)),
+])  # fmt: skip
+def test_a_part_is_what_numpy_would_cut_out_and_nothing_else_is_read(wanted, key):
+    data = np.arange(6 * 10 * 12).reshape(6, 10, 12)
+    source = Spy(data)
+    part = Volume(source, (30, 6, 6), "raw", pyramid=(data[:, ::2, ::2],)).part(wanted)
+    expected = data[tuple(wanted)]
+    assert source.keys == []
+    assert part.shape == expected.shape
+    assert part.voxel_size_nm == (30, 6, 6)
+    assert part.pyramid == ()
+    assert np.array_equal(part[key], expected[key])
+    (read,) = source.keys
+    assert data[read].size == expected[key].size
+
+
+@pytest.mark.parametrize("wanted", [[slice(6, 9)], [slice(None), slice(4, 4)], [slice(3, 1)]])
+def test_a_part_outside_of_the_volume_is_refused(wanted):
+    volume = Volume(np.zeros((6, 10, 12), np.uint8), name="raw")
+    with pytest.raises(DataError, match=r"6×10×12 \(z, y, x\); the part is"):
+        volume.part(wanted)

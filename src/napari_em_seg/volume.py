@@ -3,7 +3,7 @@
 import math
 import operator
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal, Protocol, get_args
 
@@ -90,6 +90,34 @@ class SliceWise(ABC):
         if not -n <= operator.index(z) < n:
             raise IndexError(f"slice {z} of {n}")
         return self._plane(operator.index(z) % n)[tuple(rest)]
+
+
+@dataclass(frozen=True, eq=False)
+class _Part:
+    """A part of an array, as places along each axis; nothing is read before it is asked for."""
+
+    data: ArrayLike
+    places: tuple[range, ...]
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Length of every axis."""
+        return tuple(map(len, self.places))
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """Type of the elements."""
+        return np.dtype(self.data.dtype)
+
+    def __getitem__(self, key: Any) -> Any:
+        """Read a part of the part."""
+        keys = key if isinstance(key, tuple) else (key,)
+        if Ellipsis in keys:
+            at = keys.index(Ellipsis)
+            keys = (*keys[:at], *[slice(None)] * (len(self.places) + 1 - len(keys)), *keys[at + 1 :])
+        full = [*keys, *[slice(None)] * (len(self.places) - len(keys))]
+        found = [places[k] for places, k in zip(self.places, full, strict=True)]
+        return self.data[tuple(slice(p.start, p.stop, p.step) if isinstance(p, range) else p for p in found)]
 
 
 @dataclass(frozen=True, eq=False)
@@ -210,6 +238,16 @@ class Volume:
     def with_voxel_size(self, voxel_size_nm: VoxelSize) -> "Volume":
         """Return the same volume with another voxel size."""
         return replace(self, voxel_size_nm=voxel_size_nm)
+
+    def part(self, slices: Sequence[slice]) -> "Volume":
+        """Return a part, by slices, rows and columns as far as they are given; it is read when asked for."""
+        wanted = [*slices, *[slice(None)] * (3 - len(slices))]
+        places = tuple(range(n)[one] for n, one in zip(self.shape, wanted, strict=True))
+        if not all(places):
+            shape, part = "×".join(map(str, self.shape)), _key_text(tuple(slices)).replace(", ", ",")
+            raise DataError(f"{self.label} is {shape} (z, y, x); the part is {part}",
+                            "at least one voxel of it", "Count from 0, and give ranges within it")  # fmt: skip
+        return replace(self, data=_Part(self.data, places), pyramid=())
 
 
 def as_voxel_size(sizes: Any) -> VoxelSize:

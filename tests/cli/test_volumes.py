@@ -125,6 +125,40 @@ def test_convert_keeps_labels_and_sets_the_voxel_size(tmp_path: Path) -> None:
     assert volume.voxel_size_nm == (40, 4, 4)
 
 
+def test_a_part_is_converted(tmp_path: Path) -> None:
+    image = np.random.default_rng(0).integers(0, 255, (5, 20, 30), np.uint8)
+    write_tiff(tmp_path / "all.tif", image)
+    result = run(
+        "convert",
+        tmp_path / "all.tif",
+        tmp_path / "part.zarr",
+        "--part",
+        "1:3,:16,10:",
+        "--voxel-size",
+        40,
+        4,
+        4,
+    )
+    assert result.returncode == 0, result.stderr
+    np.testing.assert_array_equal(open_volume(tmp_path / "part.zarr")[:], image[1:3, :16, 10:])
+
+
+@pytest.mark.parametrize(
+    ("part", "words"),
+    [
+        ("1-3", "such as 10:20,0:512,256:768"),
+        ("0:1,0:1,0:1,0:1", "ranges of"),
+        ("7:9", "5×20×30 (z, y, x); the part is 7:9"),
+    ],
+)
+def test_a_part_that_cannot_be_is_refused_and_nothing_is_written(tmp_path: Path, part: str, words: str) -> None:
+    write_tiff(tmp_path / "all.tif", np.zeros((5, 20, 30), np.uint8))
+    result = run("convert", tmp_path / "all.tif", tmp_path / "part.zarr", "--part", part)
+    assert result.returncode == 2
+    assert words in result.stderr
+    assert not (tmp_path / "part.zarr").exists()
+
+
 def test_info_says_that_the_voxel_size_is_unknown_and_how_to_set_it(tmp_path: Path) -> None:
     write_tiff(tmp_path / "stack.tif", np.zeros((3, 20, 30), np.uint8))
     said = run("info", tmp_path / "stack.tif").stdout

@@ -12,7 +12,7 @@ import typer
 
 from napari_em_seg import __version__, io, pipeline
 from napari_em_seg.cli import exporting, propagating, reconstruct, session, train
-from napari_em_seg.cli.common import Json, Overwrite, VolumePath, VoxelSizeOption, progress_bar
+from napari_em_seg.cli.common import Json, Overwrite, VolumePath, VoxelSizeOption, as_part, progress_bar
 from napari_em_seg.errors import EmSegError
 from napari_em_seg.pipeline import VolumeInfo
 from napari_em_seg.volume import Kind
@@ -127,9 +127,13 @@ def convert(
         typer.Option("--format", metavar="NAME", help=f"One of {', '.join(f.name for f in io.FORMATS)}."),
     ] = None,
     voxel_size: VoxelSizeOption = None,
+    part: Annotated[
+        str | None,
+        typer.Option(metavar="Z,Y,X", help="Only this part: ranges such as 10:20,0:512,256:768, or 10:20."),
+    ] = None,
     overwrite: Overwrite = False,
 ) -> None:
-    """Write a volume in another format, or with another voxel size."""
+    """Write a volume, or a part, in another format, or with another voxel size."""
     with progress_bar("Writing") as progress:
         pipeline.convert(
             source,
@@ -137,6 +141,7 @@ def convert(
             kind=kind,
             format_name=format_name,
             voxel_size_nm=voxel_size,
+            part=as_part(part),
             overwrite=overwrite,
             progress=progress,
         )

@@ -14,7 +14,7 @@ from napari_em_seg.errors import DataError
 from napari_em_seg.volume import Progress
 
 __all__ = [
-    "Device", "Json", "Out", "Overwrite", "Slices", "VolumePath", "VoxelSizeOption", "as_slices",
+    "Device", "Json", "Out", "Overwrite", "Slices", "VolumePath", "VoxelSizeOption", "as_part", "as_slices",
     "progress_bar", "stop_on_interrupt",
 ]  # fmt: skip
 
@@ -49,6 +49,15 @@ def as_slices(text: str | None) -> slice:
     if found is None:
         raise DataError(f"The slices are {text!r}", "a range A:B, such as 0:15", "Count slices from 0")
     return slice(*(int(end) if end else None for end in found.groups()))
+
+
+def as_part(text: str | None) -> list[slice]:
+    """Read ranges of slices, rows and columns such as 10:20,0:512,256:768; None is all of them."""
+    parts = [] if text is None else text.split(",")
+    if len(parts) > 3 or not all(re.fullmatch(r"\d*:\d*", part.strip()) for part in parts):
+        expected = "ranges of slices, rows and columns, such as 10:20,0:512,256:768"
+        raise DataError(f"The part is {text!r}", expected, "Count from 0; ends may be left out")
+    return [as_slices(part.strip()) for part in parts]
 
 
 @contextmanager

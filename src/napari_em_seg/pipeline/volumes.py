@@ -1,10 +1,10 @@
 """Volumes described, converted, made and compared."""
 
 import re
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
+from dataclasses import dataclass
 
 from napari_em_seg import io
-from napari_em_seg.errors import DataError
 from napari_em_seg.metrics import Scores, contingency, evaluate
 from napari_em_seg.sample import generate
 from napari_em_seg.segment import intensity_watershed
@@ -96,11 +96,14 @@ def convert(
     kind: Kind | None = None,
     format_name: str | None = None,
     voxel_size_nm: VoxelSize | None = None,
+    part: Sequence[slice] = (),
     overwrite: bool = False,
     progress: Progress = None,
 ) -> None:
-    """Write a volume in another format, or with the voxel size that its file did not know."""
+    """Write a volume, or a part of it, in another format, or with the voxel size that its file did not know."""
     volume = io.open_volume(source, kind) if kind else _only_volume(source)
+    if part:
+        volume = volume.part(part)
     if voxel_size_nm is not None:
         volume = volume.with_voxel_size(voxel_size_nm)
     io.write_volume(volume, target, format_name, overwrite=overwrite, progress=progress)
@@ -114,16 +117,10 @@ def _only_volume(source: str) -> Volume:
 def open_labels(text: str) -> Volume:
     """Open LABELS or LABELS,A:B, of which the slices from A up to, not including, B are meant."""
     path, _, part = text.rpartition(",")
-    slices = re.fullmatch(r"(\d*):(\d*)", part)
-    if slices is None:
+    ends = re.fullmatch(r"(\d*):(\d*)", part)
+    if ends is None:
         return io.open_volume(text, "labels")
-    volume = io.open_volume(path, "labels")
-    start, stop = (int(end) if end else None for end in slices.groups())
-    data = volume[start:stop]
-    if not len(data):
-        raise DataError(f"{path} has {len(volume)} slices; the part is {part}", "at least one of them",
-                        f"Give a range within 0:{len(volume)}")  # fmt: skip
-    return replace(volume, data=data, pyramid=())
+    return io.open_volume(path, "labels").part([slice(*(int(end) if end else None for end in ends.groups()))])
 
 
 def compare(segmentation: str, truth: str, progress: Progress = None) -> Scores:
