@@ -1,6 +1,5 @@
 """What comes out of a solution: objects, labels, tables and graphs, against the same things done by hand."""
 
-import csv
 import json
 from dataclasses import replace
 
@@ -14,7 +13,7 @@ from napari_em_seg.assign.candidates import Limits, find_candidates
 from napari_em_seg.assign.hypotheses import SliceRegions, joined
 from napari_em_seg.assign.problem import make_problem
 from napari_em_seg.assign.result import check_forest, label_volume, links, objects, used
-from napari_em_seg.assign.result_files import table, to_graph, write_csv, write_graph, write_json
+from napari_em_seg.assign.result_files import to_graph, write_graphml, write_json
 from napari_em_seg.errors import DataError, TargetExistsError
 
 SEEDS = range(12)
@@ -221,51 +220,17 @@ def test_variables_that_are_no_assignments_have_to_be_left_out():
 
 
 @pytest.mark.parametrize("seed", range(4))
-def test_the_table_says_of_each_chosen_link_what_it_is(seed, tmp_path):
-    hypotheses, assignments, chosen = solved(seed)
-    numbers = objects(hypotheses, assignments, chosen)
-    costs = np.random.default_rng(seed).random(len(assignments))
-    sure = np.arange(chosen.sum(), dtype=float)
-    sure[0] = np.inf
-    rows = table(hypotheses, assignments, chosen, {"cost": costs, "confidence": sure})
-    assert [row["id"] for row in rows] == np.flatnonzero(chosen).tolist()
-    for k, row in enumerate(rows):
-        m = row["id"]
-        assert row["kind"] == KINDS[assignments.kind[m]]
-        assert row["sources"] == [i for i in assignments.sources[m] if i >= 0]
-        assert row["targets"] == [i for i in assignments.targets[m] if i >= 0]
-        assert {row["object"]} == {numbers[i] for i in (*row["sources"], *row["targets"])}
-        assert {row["z"]} == {hypotheses.z[i] for i in row["sources"]} | {
-            hypotheses.z[j] - 1 for j in row["targets"]
-        }
-        assert row["cost"] == costs[m]
-        assert row["confidence"] == (k if k else None)
-    write_csv(tmp_path / "links.csv", rows)
-    with (tmp_path / "links.csv").open(newline="") as stream:
-        read = list(csv.DictReader(stream))
-    assert len(read) == len(rows)
-    for row, text in zip(rows, read, strict=True):
-        assert [int(i) for i in text["targets"].split()] == row["targets"]
-        assert float(text["cost"]) == row["cost"]
-    assert read[0]["confidence"] == ""
-    write_json(tmp_path / "links.json", rows)
-    assert json.loads((tmp_path / "links.json").read_text()) == rows
-    with pytest.raises(TargetExistsError):
-        write_csv(tmp_path / "links.csv", rows)
-    write_csv(tmp_path / "links.csv", [], overwrite=True)
-    assert (tmp_path / "links.csv").read_text().split(",")[0] == "id"
-
-
-@pytest.mark.parametrize("seed", range(4))
 def test_the_graph_is_read_by_others(seed, tmp_path):
     hypotheses, assignments, chosen = solved(seed)
     numbers = objects(hypotheses, assignments, chosen)
     costs = np.where(np.arange(len(assignments)) == np.flatnonzero(chosen)[0], np.nan, 0.5)
     graph = to_graph(hypotheses, assignments, chosen, {"cost": costs})
     number, source, target = links(assignments, chosen)
-    write_graph(hypotheses, assignments, chosen, tmp_path / "graph.json", {"cost": costs})
+    write_json(tmp_path / "graph.json", graph)
     assert json.loads((tmp_path / "graph.json").read_text()) == graph
-    write_graph(hypotheses, assignments, chosen, tmp_path / "graph.graphml", {"cost": costs})
+    write_graphml(tmp_path / "graph.graphml", graph)
+    with pytest.raises(TargetExistsError):
+        write_graphml(tmp_path / "graph.graphml", graph)
     read = nx.read_graphml(tmp_path / "graph.graphml", node_type=int)
     assert isinstance(read, nx.DiGraph)
     assert set(read.edges) == set(zip(source.tolist(), target.tolist(), strict=True))
@@ -283,12 +248,9 @@ def test_the_graph_is_read_by_others(seed, tmp_path):
     assert graph["graph"]["objects"] == parts == len(set(numbers[numbers > 0].tolist()))
 
 
-def test_columns_and_endings_that_do_not_fit_are_refused(tmp_path):
+def test_columns_that_do_not_fit_are_refused():
     hypotheses, assignments, chosen = solved(1)
     with pytest.raises(DataError, match="The column cost"):
-        table(hypotheses, assignments, chosen, {"cost": np.zeros(1)})
+        to_graph(hypotheses, assignments, chosen, {"cost": np.zeros(1)})
     with pytest.raises(DataError, match="The column kind"):
-        table(hypotheses, assignments, chosen, {"kind": np.zeros(len(assignments))})
-    with pytest.raises(DataError, match="Add the ending"):
-        write_graph(hypotheses, assignments, chosen, tmp_path / "graph.txt")
-    assert list(tmp_path.iterdir()) == []
+        to_graph(hypotheses, assignments, chosen, {"kind": np.zeros(len(assignments))})

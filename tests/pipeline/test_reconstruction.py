@@ -81,7 +81,11 @@ def test_a_graph_and_a_table_hold_all_links(path, tmp_path):
             export_graph(session, tmp_path / "g.txt")
         with pytest.raises(TargetExistsError):
             export_graph(session, tmp_path / "g.json")
-    assert json.loads((tmp_path / "g.json").read_text("utf-8"))
+        sure = dict(zip(session.links().id.tolist(), session.links().confidence.tolist(), strict=True))
+    links = json.loads((tmp_path / "g.json").read_text("utf-8"))["links"]
+    assert len([link for link in links if link["assignment"] in sure]) > 10
+    assert all(link["confidence"] == sure[link["assignment"]] for link in links if link["assignment"] in sure)
+    assert all(link["p_error"] is not None for link in links if link["assignment"] in sure)
     assert (tmp_path / "g.graphml").read_text("utf-8").startswith("<?xml")
     table = (tmp_path / "l.csv").read_text("utf-8").splitlines()
     assert len(list(csv.DictReader(table))) == n_links

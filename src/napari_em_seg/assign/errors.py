@@ -22,7 +22,6 @@ __all__ = [
     "SolutionErrors",
     "compare",
     "slice_errors",
-    "solution_errors",
 ]
 
 Index = NDArray[np.int32]
@@ -224,19 +223,6 @@ def compare(
     nodes = (np.asarray(hypotheses.nodes[z]) for z in range(hypotheses.n_slices))
     sections, rows = _shared(nodes, truth, rules, progress)
     return _compared(sections, kernels.climbed(*rows, hypotheses.parent), hypotheses.area)
-
-
-def solution_errors(
-    hypotheses: Hypotheses,
-    assignments: Assignments,
-    chosen: Mask,
-    truth: ArrayLike,
-    rules: SectionRules = RULES,
-    *,
-    strict: bool = False,
-) -> SolutionErrors:
-    """Return how wrong a solution is; see `Comparison`, which is worth keeping where there are several."""
-    return compare(hypotheses, truth, rules).errors(hypotheses, assignments, chosen, strict=strict)
 
 
 def slice_errors(

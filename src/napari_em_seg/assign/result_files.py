@@ -1,9 +1,8 @@
-"""A solution as a table (CSV) and as a graph (JSON, GraphML)."""
+"""A solution as a graph (JSON, GraphML)."""
 
-import csv
 import json
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
@@ -17,47 +16,14 @@ from napari_em_seg.assign.result import check_chosen, links, objects
 from napari_em_seg.errors import DataError
 from napari_em_seg.io._atomic import atomic
 
-__all__ = ["table", "to_graph", "write_csv", "write_graph", "write_graphml", "write_json"]
+__all__ = ["to_graph", "write_graphml", "write_json"]
 
 Mask = NDArray[np.bool_]
 Columns = Mapping[str, NDArray[Any]]
 Row = dict[str, Any]
 
-_OWN = ("id", "kind", "z", "sources", "targets", "object")
+_OWN = ("source", "target", "assignment", "kind", "object")
 _GRAPHML = "http://graphml.graphdrawing.org/xmlns"
-
-
-def table(
-    hypotheses: Hypotheses, assignments: Assignments, chosen: Mask, columns: Columns | None = None
-) -> list[Row]:
-    """Return one row for each chosen assignment, in order.
-
-    Parameters
-    ----------
-    hypotheses, assignments, chosen
-        The solution.
-    columns
-        What else to say: costs, confidences and so on, by name, of all assignments or of those chosen.
-
-    Returns
-    -------
-    list of dict
-        ``id``, the number of the assignment; ``kind``; ``z``, the upper one of the two slices, −1 for what
-        appears in the first slice; ``sources`` and ``targets``, lists of hypotheses; ``object``; and the
-        columns. A number that is not finite is None.
-    """
-    numbers, rows = objects(hypotheses, assignments, chosen), np.flatnonzero(chosen)
-    more = _of_chosen(assignments, chosen, columns)
-    sources, targets = assignments.sources[rows], assignments.targets[rows]
-    some = np.where(sources[:, 0] >= 0, sources[:, 0], targets[:, 0])
-    upper = np.where(sources[:, 0] >= 0, hypotheses.z[some], hypotheses.z[some] - 1)
-    listed = [[[i for i in pair if i >= 0] for pair in side.tolist()] for side in (sources, targets)]
-    kinds = [KINDS[kind] for kind in assignments.kind[rows]]
-    own = zip(rows.tolist(), kinds, upper.tolist(), *listed, numbers[some].tolist(), strict=True)
-    return [
-        dict(zip((*_OWN, *more), (*row, *rest), strict=True))
-        for row, rest in zip(own, zip(*more.values(), strict=True) if more else [()] * len(rows), strict=True)
-    ]
 
 
 def to_graph(
@@ -71,8 +37,9 @@ def to_graph(
 
     A node is a used hypothesis: ``id``, ``z``, ``y``, ``x`` (its centre), ``area``, ``object``, and whether an
     object ``begins`` or ``ends`` there. A link leads from a hypothesis (``source``) to one of the next slice
-    (``target``): ``assignment``, ``kind``, ``object``, and the columns, as for `table`. ``numbers`` has the
-    object of each hypothesis, where more than links makes them one.
+    (``target``): ``assignment``, ``kind``, ``object``, and the columns: what else to say, by name, of all
+    assignments or of those chosen; a number that is not finite is None. ``numbers`` has the object of each
+    hypothesis, where more than links makes them one.
     """
     check_chosen(assignments, chosen)
     numbers = objects(hypotheses, assignments, chosen) if numbers is None else numbers
@@ -101,19 +68,6 @@ def to_graph(
     return {"directed": True, "multigraph": False, "graph": about, "nodes": nodes, "links": edges}
 
 
-def write_csv(path: Path, rows: Sequence[Row], *, overwrite: bool = False) -> None:
-    """Write a table, whole or not at all; lists become numbers with blanks between them."""
-    with (
-        atomic(Path(path), overwrite=overwrite) as partial,
-        partial.open("w", newline="", encoding="utf-8") as stream,
-    ):
-        writer = csv.writer(stream)
-        names = list(rows[0]) if rows else list(_OWN)
-        writer.writerow(names)
-        for row in rows:
-            writer.writerow([_cell(row[name]) for name in names])
-
-
 def write_json(path: Path, contents: Any, *, overwrite: bool = False) -> None:
     """Write a graph or a table as JSON, whole or not at all."""
     with atomic(Path(path), overwrite=overwrite) as partial:
@@ -137,24 +91,6 @@ def write_graphml(path: Path, graph: Mapping[str, Any], *, overwrite: bool = Fal
     root.append(body)
     with atomic(Path(path), overwrite=overwrite) as partial:
         ElementTree.ElementTree(root).write(partial, encoding="utf-8", xml_declaration=True)
-
-
-def write_graph(
-    hypotheses: Hypotheses,
-    assignments: Assignments,
-    chosen: Mask,
-    path: Path,
-    columns: Columns | None = None,
-    *,
-    overwrite: bool = False,
-) -> None:
-    """Write the graph of a solution, as GraphML or JSON by the ending of the name; see `to_graph`."""
-    writers = {".graphml": write_graphml, ".json": write_json}
-    ending = Path(path).suffix.lower()
-    if ending not in writers:
-        raise DataError(f"The graph is to be written to {path}", f"a name that ends in {' or '.join(writers)}",
-                        "Add the ending")  # fmt: skip
-    writers[ending](path, to_graph(hypotheses, assignments, chosen, columns), overwrite=overwrite)
 
 
 def _put(
@@ -184,17 +120,10 @@ def _of_chosen(assignments: Assignments, chosen: Mask, columns: Columns | None) 
     found = {}
     for name, column in (columns or {}).items():
         values = np.asarray(column)
-        if name in (*_OWN, "source", "target", "assignment") or values.shape not in (
-            (len(assignments),),
-            (n,),
-        ):
+        if name in _OWN or values.shape not in ((len(assignments),), (n,)):
             raise DataError(f"The column {name} has the shape {values.shape}",
-                            f"another name than those of the table, and {len(assignments)} values, or {n} of "
+                            f"another name than those of links, and {len(assignments)} values, or {n} of "
                             "those chosen", "Compute it anew")  # fmt: skip
         values = values[chosen] if values.shape == (len(assignments),) else values
         found[name] = [None if isinstance(v, float) and not math.isfinite(v) else v for v in values.tolist()]
     return found
-
-
-def _cell(value: Any) -> Any:
-    return " ".join(map(str, value)) if isinstance(value, list) else "" if value is None else value

@@ -99,11 +99,6 @@ class Review:
         reached = np.flatnonzero(self.errors <= errors)
         return int(reached[0]) if len(reached) else None
 
-    def corrections_until(self, errors: int = 0) -> int | None:
-        """Return the same, but only corrections are counted."""
-        k = self.verdicts_until(errors)
-        return None if k is None else int(self.corrections[k])
-
 
 def by_score(score: NDArray[np.floating]) -> Order:
     """Order links by a number that each assignment has, the lowest first: a confidence."""

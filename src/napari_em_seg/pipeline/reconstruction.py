@@ -261,12 +261,13 @@ def session_labels(
 
 
 def export_graph(session: Session, out: Path, *, overwrite: bool = False) -> None:
-    """Write the sections of a session and their links as a graph: GraphML, or JSON."""
+    """Write the sections of a session and their links, with how sure they are, as a graph: GraphML, or JSON."""
     if out.suffix not in (".graphml", ".json"):
         raise DataError(f"The graph is to be {out.name}", "a name that ends in .graphml or .json",
                         "Choose such a name")  # fmt: skip
     view = session.view
-    graph = to_graph(*_as_it_is(view), numbers=view.objects)
+    sure = {name: values for name, values in view.outcome.scores.columns().items() if name != "alternative"}
+    graph = to_graph(*_as_it_is(view), sure, view.objects)
     if out.suffix == ".json":
         write_json(out, graph, overwrite=overwrite)
     else:
