@@ -106,8 +106,13 @@ class _Bar(QStyledItemDelegate):
         whole = option.rect.adjusted(3, 4, -3, -4)
         bar = QRect(whole.left(), whole.top(), max(3, round(whole.width() * share)), whole.height())
         painter.fillRect(bar, QColor(*confidence_colour(share)))
-        painter.setPen(option.palette.text().color())
-        painter.drawText(whole, int(Qt.AlignmentFlag.AlignCenter), f"{value:.3f}")
+        painter.save()
+        beyond = option.rect.adjusted(bar.right() + 1 - option.rect.left(), 0, 0, 0)
+        for part, ink in ((bar, QColor("white")), (beyond, option.palette.text().color())):
+            painter.setClipRect(part)  # legible on the bar and beside it, in both themes
+            painter.setPen(ink)
+            painter.drawText(whole, int(Qt.AlignmentFlag.AlignCenter), f"{value:.3f}")
+        painter.restore()
 
 
 class LinkTable(QTableView):
@@ -133,7 +138,7 @@ class LinkTable(QTableView):
         width = self.fontMetrics().horizontalAdvance("0")
         for column, letters in enumerate((5, 10, 9, 8, 7, 8)):
             self.setColumnWidth(column, letters * width)
-        self.setMinimumHeight(92)
+        self.setMinimumHeight(84)
         self.setHorizontalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAlwaysOff)
 
     def select(self, row: int | None) -> None:
