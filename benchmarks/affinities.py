@@ -25,6 +25,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from metrics import DATA
+from napari_em_seg.forest import Forest
 from napari_em_seg.io import open_volume
 from napari_em_seg.metrics import Scores, contingency, evaluate
 from napari_em_seg.pipeline import Prediction, predict_affinities, predict_boundary
@@ -38,8 +39,8 @@ from napari_em_seg.pipeline.agglomeration import (
 from napari_em_seg.pipeline.segmentation import DEPTHS
 from napari_em_seg.predict.weights import resolve
 from napari_em_seg.segment import best_h, region_graph
+from napari_em_seg.segment._forest import load_forest
 from napari_em_seg.segment.features import FEATURES, features
-from napari_em_seg.segment.learned import Forest
 from napari_em_seg.segment.zwatershed import link_by_size, max_affinity_graph, steepest_ascent
 
 FIGURE = Path(__file__).parents[1] / "docs" / "images" / "affinities.svg"
@@ -130,7 +131,7 @@ def forest_of(part: Part, seed: int) -> Forest:
 
 def learned_route(tuning: Part, validation: Part, given: Path | None, seed: int) -> Route:
     if given is not None:
-        return route("+ learned", merged(Forest.load(given)), tuning, validation)
+        return route("+ learned", merged(load_forest(given)), tuning, validation)
     affinities, truth = tuning
     middle = len(truth) // 2
     halves = [(affinities[:, z], truth[z]) for z in (slice(0, middle), slice(middle, None))]

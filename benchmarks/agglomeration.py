@@ -22,11 +22,12 @@ from numpy.typing import NDArray
 from watershed import boundary_map
 
 from metrics import DATA, real_truth, synthetic_truth
+from napari_em_seg.forest import Forest
 from napari_em_seg.metrics import contingency, evaluate
 from napari_em_seg.segment.agglomerate import agglomerate
 from napari_em_seg.segment.features import features
 from napari_em_seg.segment.hmin import hmin_watershed
-from napari_em_seg.segment.learned import Forest, train_forest, truth_of_leaves
+from napari_em_seg.segment.learned import train_forest, truth_of_leaves
 from napari_em_seg.segment.merge_tree import MergeTree
 from napari_em_seg.segment.region_graph import RegionGraph, region_graph
 

@@ -3,7 +3,7 @@
 import os
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from napari_em_seg.errors import DataError
 
-__all__ = ["Forest", "fit_forest"]
+__all__ = ["Forest", "fit_forest", "forest_of"]
 
 Rows = NDArray[np.float32]
 
@@ -50,11 +50,11 @@ class Forest:
     """
 
     names: tuple[str, ...]
-    roots: NDArray[np.int32]
-    feature: NDArray[np.int16]
-    threshold: NDArray[np.float32]
-    children: NDArray[np.int32]
-    value: NDArray[np.float32]
+    roots: NDArray[np.signedinteger]
+    feature: NDArray[np.signedinteger]
+    threshold: NDArray[np.floating]
+    children: NDArray[np.signedinteger]
+    value: NDArray[np.floating]
     card: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -134,23 +134,28 @@ def fit_forest(
         n_jobs=max(1, min(8, os.cpu_count() or 1)),
     )  # fmt: skip
     classifier.fit(rows, is_true, sample_weight=weights)
+    found = forest_of(names, classifier)
+    small: dict[str, Any] = {name: array.astype(_TYPES[name][0]) for name, array in found.arrays().items()}
+    made = {"seed": seed, "n_samples": len(rows), "n_right": int(is_true.sum())}
+    return replace(found, **small, card={**(card or {}), **made})
+
+
+def forest_of(names: Sequence[str], classifier: Any) -> Forest:
+    """Return the trees of a scikit-learn RandomForestClassifier for False and True, on named features."""
     trees = [estimator.tree_ for estimator in classifier.estimators_]
     roots = np.cumsum([0, *(tree.node_count for tree in trees)])[:-1]
-    children = [
-        np.where(pair < 0, 0, pair + root)
-        for pair, root in (
-            (np.stack((tree.children_left, tree.children_right), axis=1), root)
-            for tree, root in zip(trees, roots, strict=True)
-        )
-    ]
     column = list(classifier.classes_).index(True)
-    values = [tree.value[:, 0, column] / tree.value[:, 0, :].sum(axis=1) for tree in trees]
+    children, value = [], []
+    for tree, root in zip(trees, roots, strict=True):
+        pair = np.stack((tree.children_left, tree.children_right), axis=1)
+        children.append(np.where(pair < 0, 0, pair + root))
+        counts = tree.value[:, 0, :]
+        value.append(counts[:, column] / counts.sum(axis=1))
+    feature = np.concatenate([np.where(tree.children_left < 0, -1, tree.feature) for tree in trees])
     return Forest(
-        tuple(names), roots.astype(np.int32),
-        np.concatenate([np.where(tree.children_left < 0, -1, tree.feature) for tree in trees]).astype(np.int16),
-        np.concatenate([tree.threshold for tree in trees]).astype(np.float32),
-        np.concatenate(children).astype(np.int32), np.clip(np.concatenate(values), 0, 1).astype(np.float32),
-        {**(card or {}), "seed": seed, "n_samples": len(rows), "n_right": int(is_true.sum())},
+        tuple(names), roots.astype(np.int32), feature.astype(np.int32),
+        np.concatenate([tree.threshold for tree in trees]), np.concatenate(children).astype(np.int32),
+        np.clip(np.concatenate(value), 0.0, 1.0),
     )  # fmt: skip
 
 

@@ -21,7 +21,7 @@ from napari_em_seg.pipeline.blocks import Blocks
 from napari_em_seg.pipeline.prediction import AFFINITY_MAPS
 from napari_em_seg.predict.affinities import affinity_labels
 from napari_em_seg.sample import generate
-from napari_em_seg.segment.learned import Forest
+from napari_em_seg.segment._forest import load_forest
 from napari_em_seg.segment.merge_tree import MergeTree
 from napari_em_seg.volume import Volume
 
@@ -110,7 +110,7 @@ def test_a_forest_learns_from_truth_and_is_used(maps: str, tmp_path: Path) -> No
         parts.append(AffinityPart(noisy(other, seed), other, (30, 6, 6)))
     out = tmp_path / "forest.npz"
     train_agglomeration(out, parts, rounds=2, card={"licence": "ours"})
-    assert Forest.load(out).card["licence"] == "ours"
+    assert load_forest(out).card["licence"] == "ours"
     with pytest.raises(TargetExistsError):
         train_agglomeration(out, parts)
     errors = {}

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from napari_em_seg.errors import Cancelled, DataError
-from napari_em_seg.segment._forest import Forest
+from napari_em_seg.forest import Forest
 from napari_em_seg.segment.agglomerate import Agglomeration, Score, agglomerate
 from napari_em_seg.segment.features import FEATURES, features
 from napari_em_seg.segment.merge_tree import MergeTree
@@ -40,8 +40,8 @@ def random_forest(seed: int, n_trees: int = 5) -> Forest:
         threshold += [*(float(np.median(sample[:, f])) for f in asked), 0, 0, 0, 0]
         children += [[7 * t + 2 * k + 1, 7 * t + 2 * k + 2] if k < 3 else [0, 0] for k in range(7)]
         value += list(rng.random(7))
-    return Forest(np.array(roots, np.int32), np.array(feature, np.int32), np.array(threshold, np.float64),
-                  np.array(children, np.int32), np.array(value))  # fmt: skip
+    return Forest(FEATURES, np.array(roots, np.int32), np.array(feature, np.int32),
+                  np.array(threshold, np.float64), np.array(children, np.int32), np.array(value))  # fmt: skip
 
 
 def mean_scores(graph: RegionGraph) -> NDArray[np.float64]:

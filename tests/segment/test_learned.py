@@ -12,12 +12,14 @@ from scipy import ndimage
 from sklearn.ensemble import RandomForestClassifier
 
 from napari_em_seg.errors import Cancelled, DataError, FormatError, SourceNotFoundError, TargetExistsError
+from napari_em_seg.forest import Forest, forest_of
 from napari_em_seg.metrics import contingency, evaluate
 from napari_em_seg.sample import generate
+from napari_em_seg.segment._forest import load_forest, save_forest
 from napari_em_seg.segment.agglomerate import Score, agglomerate
 from napari_em_seg.segment.features import FEATURES, features
 from napari_em_seg.segment.hmin import hmin_watershed
-from napari_em_seg.segment.learned import Example, Forest, _fitted, forest_of, train_forest, truth_of_leaves
+from napari_em_seg.segment.learned import Example, _fitted, train_forest, truth_of_leaves
 from napari_em_seg.segment.region_graph import RegionGraph, region_graph
 
 Arrays = tuple[NDArray[np.uint32], NDArray[np.uint32], RegionGraph]
@@ -89,7 +91,7 @@ def test_probabilities_are_those_of_scikit_learn(seed: int) -> None:
     classifier.fit(rows, is_same, sample_weight=rng.random(800))
     other = np.concatenate((rows, rng.random((500, len(FEATURES)), np.float32)))
     expected = classifier.predict_proba(other)[:, 1]
-    assert np.allclose(forest_of(classifier).probability(other), expected, rtol=0, atol=1e-12)
+    assert np.allclose(forest_of(FEATURES, classifier).probability(other), expected, rtol=0, atol=1e-12)
 
 
 def test_the_same_seed_gives_the_same_forest(forest: Forest) -> None:
@@ -130,8 +132,8 @@ def test_truth_of_leaves_is_where_most_of_it_lies() -> None:
 
 def test_round_trip(forest: Forest, tmp_path: Path) -> None:
     path = tmp_path / "f.npz"
-    forest.save(path)
-    again = Forest.load(path)
+    save_forest(forest, path)
+    again = load_forest(path)
     rows = features(tissue(5)[2])
     assert (again.probability(rows) == forest.probability(rows)).all()
     assert again.card["features"] == list(FEATURES)
@@ -139,23 +141,23 @@ def test_round_trip(forest: Forest, tmp_path: Path) -> None:
     assert again.card["seed"] == 3
     assert again.card["voxel_size"] == [30, 6, 6]
     with pytest.raises(TargetExistsError):
-        forest.save(path)
-    again.save(path, overwrite=True)
+        save_forest(forest, path)
+    save_forest(again, path, overwrite=True)
 
 
 @pytest.mark.parametrize("position", np.linspace(0.01, 0.99, 9))
 def test_a_damaged_file_is_refused(forest: Forest, tmp_path: Path, position: float) -> None:
     path = tmp_path / "f.npz"
-    forest.save(path)
+    save_forest(forest, path)
     whole = path.read_bytes()
     k = int(len(whole) * position)
     path.write_bytes(whole[:k])
     with pytest.raises(FormatError, match="damaged"):
-        Forest.load(path)
+        load_forest(path)
     path.write_bytes(whole[:k] + bytes([whole[k] ^ 0x55]) + whole[k + 1 :])
     rows = features(tissue(5)[2])[:50]
     try:
-        again = Forest.load(path)
+        again = load_forest(path)
     except FormatError:
         return
     assert (again.probability(rows) == forest.probability(rows)).all()
@@ -188,21 +190,27 @@ def test_a_forest_that_leads_astray_is_refused(
     card = {"kind": "agglomeration forest", "version": 1, "features": list(FEATURES)}
     np.savez(tmp_path / "f.npz", card=np.frombuffer(json.dumps(card).encode(), np.uint8), **arrays)
     with pytest.raises(FormatError, match=words):
-        Forest.load(tmp_path / "f.npz")
+        load_forest(tmp_path / "f.npz")
 
 
 def test_other_files_are_refused(forest: Forest, tmp_path: Path) -> None:
     graph = tissue(5)[2]
     agglomerate(graph).save(tmp_path / "tree.npz")
     with pytest.raises(FormatError, match="merge tree"):
-        Forest.load(tmp_path / "tree.npz")
+        load_forest(tmp_path / "tree.npz")
     with pytest.raises(SourceNotFoundError):
-        Forest.load(tmp_path / "nothing.npz")
+        load_forest(tmp_path / "nothing.npz")
     arrays: Any = {k: getattr(forest, k) for k in ("roots", "feature", "threshold", "children", "value")}
     card = {"kind": "agglomeration forest", "version": 1, "features": ["size"]}
     np.savez(tmp_path / "f.npz", card=np.frombuffer(json.dumps(card).encode(), np.uint8), **arrays)
     with pytest.raises(FormatError, match="other features"):
-        Forest.load(tmp_path / "f.npz")
+        load_forest(tmp_path / "f.npz")
+
+
+def test_a_forest_for_something_else_is_refused(forest: Forest) -> None:
+    other = replace(forest, names=tuple(f"feature {k}" for k in range(len(FEATURES))))
+    with pytest.raises(DataError, match="feature 0, feature 1"):
+        agglomerate(tissue(5)[2], other)
 
 
 def test_progress_and_cancelling() -> None:

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from napari_em_seg import io
 from napari_em_seg.errors import Cancelled, DataError, TargetExistsError
+from napari_em_seg.forest import Forest
 from napari_em_seg.metrics import Scores, contingency, evaluate
 from napari_em_seg.pipeline.affinity_maps import open_affinities
 from napari_em_seg.pipeline.blocks import Blocks, Cancelling, Segments, supervoxel_file
@@ -17,9 +18,10 @@ from napari_em_seg.pipeline.own_forests import own_forests
 from napari_em_seg.pipeline.volumes import open_labels
 from napari_em_seg.pipeline.workers import prepare_on_workers
 from napari_em_seg.segment import agglomerate, region_graph, zwatershed
+from napari_em_seg.segment._forest import load_forest, save_forest
 from napari_em_seg.segment.blocks import Writable, segment_in_blocks
 from napari_em_seg.segment.forests import bundled_forest, check_voxel_size
-from napari_em_seg.segment.learned import Forest, train_forest, truth_of_leaves
+from napari_em_seg.segment.learned import train_forest, truth_of_leaves
 from napari_em_seg.segment.merge_tree import MergeTree
 from napari_em_seg.segment.zwatershed import link_by_size, max_affinity_graph, remove_dust
 from napari_em_seg.volume import ArrayLike, Progress, Volume, VoxelSize
@@ -193,7 +195,7 @@ def train_agglomeration(
         examples, seed=seed, rounds=rounds, weights=weights, progress=progress, cancelled=cancelled,
         card={**(card or {}), "fragments": asdict(fragments)},
     )  # fmt: skip
-    forest.save(out, overwrite=overwrite)
+    save_forest(forest, out, overwrite=overwrite)
     return forest
 
 
@@ -204,7 +206,7 @@ def _score(
         return name
     if forest is None:
         return bundled_forest(voxel_size, own_forests("agglomeration"))
-    found = Forest.load(forest)
+    found = load_forest(forest)
     check_voxel_size(found, voxel_size or (1.0, 1.0, 1.0))
     return found
 

@@ -9,12 +9,13 @@ from typing import Any, Literal
 
 from napari_em_seg.assign.model import AssignmentModel, bundled_files
 from napari_em_seg.errors import DataError, EmSegError, SourceNotFoundError
+from napari_em_seg.forest import Forest
 from napari_em_seg.pipeline.own_forests import FOREST_SUFFIX, own_forests
 from napari_em_seg.predict.registry import ARCHITECTURES, Architecture, Figures
 from napari_em_seg.predict.registry import describe as describe_architecture
 from napari_em_seg.predict.weights import Card, ModelFile, find_models
+from napari_em_seg.segment._forest import load_forest
 from napari_em_seg.segment.forests import bundled_folder
-from napari_em_seg.segment.learned import Forest
 from napari_em_seg.volume import Volume, VoxelSize
 
 __all__ = ["Choice", "ForestInfo", "ModelInfo", "architectures", "choose_model", "forests", "misfit", "models"]
@@ -74,7 +75,7 @@ def forests() -> list[ForestInfo]:
     """List the user's own forests for each task, then those that come with the package."""
     bundled = sorted(bundled_folder().glob(f"*{FOREST_SUFFIX}"))
     return [
-        *_listed("agglomeration", Forest.load, own_forests("agglomeration"), bundled),
+        *_listed("agglomeration", load_forest, own_forests("agglomeration"), bundled),
         *_listed("assignment", AssignmentModel.load, own_forests("assignment"), bundled_files()),
     ]
 

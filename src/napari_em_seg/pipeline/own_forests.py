@@ -7,7 +7,7 @@ from typing import Literal
 from napari_em_seg.assign.model import AssignmentModel
 from napari_em_seg.errors import EmSegError
 from napari_em_seg.predict.weights import user_folder
-from napari_em_seg.segment.learned import Forest
+from napari_em_seg.segment._forest import load_forest
 
 __all__ = ["FOREST_SUFFIX", "own_forests"]
 
@@ -21,7 +21,7 @@ def own_forests(task: Literal["agglomeration", "assignment"]) -> list[Path]:
 
 
 def _task_of(path: Path) -> str:
-    kinds = {"agglomeration": Forest.load, "assignment": AssignmentModel.load}
+    kinds = {"agglomeration": load_forest, "assignment": AssignmentModel.load}
     problems = []
     for task, load in kinds.items():
         try:

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 __all__ = [
     "DONE", "FOREST", "FULL", "LIMIT", "MEAN", "N_FEATURES", "QUANTILE",
     "Ages", "Links", "Pairs", "Queue", "Result", "Samples", "Scoring", "Statistics", "Trees",
-    "compacted", "describe", "enter_pairs", "fill_links", "fill_queue", "probabilities", "run",
+    "compacted", "describe", "enter_pairs", "fill_links", "fill_queue", "run",
 ]  # fmt: skip
 
 Array = NDArray[Any]
@@ -491,15 +491,6 @@ def _probability(row: Array, trees: Trees) -> Any:
             node = trees.children[node, 1] if is_right else trees.children[node, 0]
         total += trees.value[node]
     return total / len(trees.roots)
-
-
-@njit(cache=True, nogil=True)
-def probabilities(rows: Array, trees: Trees) -> Array:
-    """Return the probability of each row."""
-    result = np.empty(len(rows), np.float64)
-    for i in range(len(rows)):
-        result[i] = _probability(rows[i], trees)
-    return result
 
 
 @njit(cache=True, nogil=True)

@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 
 from napari_em_seg.errors import Cancelled, DataError
+from napari_em_seg.forest import Forest
 from napari_em_seg.segment import _agglomerate_kernels as kernels
-from napari_em_seg.segment._forest import Forest
+from napari_em_seg.segment._forest import trees_of
 from napari_em_seg.segment.features import check_whole
 from napari_em_seg.segment.merge_tree import MergeTree
 from napari_em_seg.segment.region_graph import RegionGraph
@@ -131,7 +132,7 @@ class Agglomeration:
         _check(graph, score, quantile, growth)
         self._graph, n, n_edges = graph, len(graph.labels), len(graph.edges)
         mode = kernels.FOREST if isinstance(score, Forest) else _MODES[score]
-        trees = score.trees if isinstance(score, Forest) else _NO_TREES
+        trees = trees_of(score) if isinstance(score, Forest) else _NO_TREES
         self._scoring = kernels.Scoring(mode, float(quantile), float(growth), np.array(graph.voxel_size), trees)
         self._statistics = _copied(graph, kernels.FOREST if is_whole or samples is not None else mode)
         self.samples = _no_samples() if samples is None else samples

@@ -6,7 +6,8 @@ from importlib.resources import files
 from pathlib import Path
 
 from napari_em_seg.errors import DataError, SourceNotFoundError
-from napari_em_seg.segment._forest import Forest
+from napari_em_seg.forest import Forest
+from napari_em_seg.segment._forest import load_forest
 from napari_em_seg.volume import VoxelSize
 
 __all__ = ["bundled_folder", "bundled_forest", "check_voxel_size"]
@@ -50,7 +51,7 @@ def bundled_forest(voxel_size: VoxelSize | None, own: Sequence[Path] = ()) -> Fo
             "The voxel size of the affinities is unknown, and the forest that came along looks at lengths",
             "affinities that know it", "Predict them again with --voxel-size Z Y X, or give --forest",
         )  # fmt: skip
-    forest = min((Forest.load(path) for path in paths), key=lambda found: _distance(found, voxel_size))
+    forest = min((load_forest(path) for path in paths), key=lambda found: _distance(found, voxel_size))
     check_voxel_size(forest, voxel_size)
     return forest
 

@@ -9,14 +9,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from napari_em_seg.errors import Cancelled, DataError
+from napari_em_seg.forest import Forest, forest_of
 from napari_em_seg.metrics import contingency
-from napari_em_seg.segment._forest import Forest
 from napari_em_seg.segment.agglomerate import Agglomeration, Samples, Score
 from napari_em_seg.segment.features import FEATURES, check_whole
 from napari_em_seg.segment.region_graph import RegionGraph
 from napari_em_seg.volume import ArrayLike, Progress
 
-__all__ = ["Example", "Forest", "Weights", "forest_of", "train_forest", "truth_of_leaves"]
+__all__ = ["Example", "Weights", "train_forest", "truth_of_leaves"]
 
 Example = tuple[RegionGraph, NDArray[np.uint64]]
 """A graph, and the true object of each of its nodes (0: not known)."""
@@ -129,24 +129,6 @@ def train_forest(
     return replace(forest, card={**(card or {}), **made})
 
 
-def forest_of(classifier: Any) -> Forest:
-    """Return the trees of a scikit-learn RandomForestClassifier for False and True, on `FEATURES`."""
-    trees = [estimator.tree_ for estimator in classifier.estimators_]
-    roots = np.cumsum([0, *(tree.node_count for tree in trees)])[:-1]
-    column = list(classifier.classes_).index(True)
-    children, value = [], []
-    for tree, root in zip(trees, roots, strict=True):
-        pair = np.stack((tree.children_left, tree.children_right), axis=1)
-        children.append(np.where(pair < 0, 0, pair + root))
-        counts = tree.value[:, 0, :]
-        value.append(counts[:, column] / counts.sum(axis=1))
-    feature = np.concatenate([np.where(tree.children_left < 0, -1, tree.feature) for tree in trees])
-    return Forest(
-        roots.astype(np.int32), feature.astype(np.int32), np.concatenate([tree.threshold for tree in trees]),
-        np.concatenate(children).astype(np.int32), np.clip(np.concatenate(value), 0.0, 1.0),
-    )  # fmt: skip
-
-
 def _nothing() -> tuple[NDArray[np.float32], NDArray[np.bool_], NDArray[np.int64]]:
     return np.zeros((0, len(FEATURES)), np.float32), np.zeros(0, np.bool_), np.zeros((0, 2), np.int64)
 
@@ -195,7 +177,7 @@ def _fitted(
         n_jobs=max(1, min(8, os.cpu_count() or 1)),
     )  # fmt: skip
     classifier.fit(rows, is_same, sample_weight=weights)
-    return forest_of(classifier)
+    return forest_of(FEATURES, classifier)
 
 
 def _check(
