@@ -162,3 +162,17 @@ def test_a_part_outside_of_the_volume_is_refused(wanted):
     volume = Volume(np.zeros((6, 10, 12), np.uint8), name="raw")
     with pytest.raises(DataError, match=r"6×10×12 \(z, y, x\); the part is"):
         volume.part(wanted)
+
+
+@pytest.mark.parametrize("wanted", [[slice(None, None, -1)], [slice(0, 6, 2)], [slice(None)] * 4])
+def test_a_part_is_of_whole_ranges_along_three_axes(wanted):
+    with pytest.raises(DataError, match="up to three ranges without steps"):
+        Volume(np.zeros((6, 10, 12), np.uint8)).part(wanted)
+
+
+@pytest.mark.parametrize("key", [[0, 2], np.array([True, False, True]), slice(None, None, -1), None])
+def test_a_part_gives_whatever_numpy_would(key):
+    data = np.arange(6 * 10 * 12).reshape(6, 10, 12)
+    part = Volume(data).part([slice(1, 4), slice(2, 9)])
+    assert np.array_equal(part[key], data[1:4, 2:9][key])
+    assert np.array_equal(np.asarray(part.data), data[1:4, 2:9])

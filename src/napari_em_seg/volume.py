@@ -2,9 +2,11 @@
 
 import math
 import operator
+import re
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from types import EllipsisType
 from typing import Any, Literal, Protocol, get_args
 
 import numpy as np
@@ -21,6 +23,7 @@ __all__ = [
     "Volume",
     "VoxelSize",
     "as_voxel_size",
+    "range_of",
     "runs_of",
     "slabs",
 ]
@@ -109,15 +112,24 @@ class _Part:
         """Type of the elements."""
         return np.dtype(self.data.dtype)
 
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> NDArray[Any]:
+        return np.asarray(self[...], dtype)
+
     def __getitem__(self, key: Any) -> Any:
-        """Read a part of the part."""
+        """Read a part of the part; for lists and masks all of it."""
         keys = key if isinstance(key, tuple) else (key,)
+        if not all(isinstance(k, int | np.integer | EllipsisType) or _is_forward(k) for k in keys):
+            return np.asarray(self)[key]
         if Ellipsis in keys:
             at = keys.index(Ellipsis)
             keys = (*keys[:at], *[slice(None)] * (len(self.places) + 1 - len(keys)), *keys[at + 1 :])
         full = [*keys, *[slice(None)] * (len(self.places) - len(keys))]
         found = [places[k] for places, k in zip(self.places, full, strict=True)]
         return self.data[tuple(slice(p.start, p.stop, p.step) if isinstance(p, range) else p for p in found)]
+
+
+def _is_forward(key: Any) -> bool:
+    return isinstance(key, slice) and (key.step is None or key.step > 0)
 
 
 @dataclass(frozen=True, eq=False)
@@ -241,6 +253,9 @@ class Volume:
 
     def part(self, slices: Sequence[slice]) -> "Volume":
         """Return a part, by slices, rows and columns as far as they are given; it is read when asked for."""
+        if len(slices) > 3 or any(one.step not in (None, 1) for one in slices):
+            raise DataError(f"The part is {_key_text(tuple(slices))}", "up to three ranges without steps",
+                            "Give slices, rows and columns, such as 10:20,0:512,256:768")  # fmt: skip
         wanted = [*slices, *[slice(None)] * (3 - len(slices))]
         places = tuple(range(n)[one] for n, one in zip(self.shape, wanted, strict=True))
         if not all(places):
@@ -263,6 +278,12 @@ def as_voxel_size(sizes: Any) -> VoxelSize:
             "Give it in that order, for instance 30 6 6",
         )
     return z, y, x
+
+
+def range_of(text: str) -> slice | None:
+    """Read a range such as 10:20, either end of which may be left out; None if it is none."""
+    ends = re.fullmatch(r"(\d*):(\d*)", text.strip())
+    return ends and slice(*(int(end) if end else None for end in ends.groups()))
 
 
 def runs_of(plane: NDArray[Any]) -> tuple[NDArray[np.intp], NDArray[np.intp]]:

@@ -1,4 +1,4 @@
-"""What comes out of a solution: objects, labels, tables and graphs, against the same things done by hand."""
+"""What comes out of a solution: objects, labels and graphs, against the same things done by hand."""
 
 import json
 from dataclasses import replace

@@ -6,6 +6,7 @@ from typing import Any
 
 import napari
 import pytest
+from napari._app_model import get_app_model
 from npe2 import PluginManifest
 from qtpy.QtCore import Qt
 from qtpy.QtTest import QTest
@@ -41,11 +42,19 @@ Pages = Callable[[Any, str, pytest.MonkeyPatch], Iterator[str]]
 
 
 def open_dock(viewer: napari.Viewer, name: str) -> tuple[Any, Any]:
-    """Open a dock as napari's menu does, and let it do what it does at first."""
-    docked, widget = viewer.window.add_plugin_dock_widget(PLUGIN, name)
+    """Choose a dock in napari's menu Plugins, and let it do what it does at first."""
+    choose_in_menu(name)
+    docked = viewer.window._wrapped_dock_widgets[f"{name} ({MANIFEST.display_name})"]
+    widget = docked.inner_widget()
     widget = getattr(widget, "__wrapped__", widget)
     settle(widget)
     return docked, widget
+
+
+def choose_in_menu(name: str) -> None:
+    """Choose a dock in napari's menu Plugins, of the viewer that was made last."""
+    (command,) = (widget.command for widget in MANIFEST.contributions.widgets if widget.display_name == name)
+    get_app_model().commands.execute_command(command).result()
 
 
 def close_dock(docked: Any) -> None:

@@ -149,14 +149,14 @@ def put_back(control: QWidget, before: tuple[Any, ...]) -> None:
         click(control)
 
 
-def sight(viewer: napari.Viewer, body: QWidget) -> dict[str, Any]:
-    """Return what people see and what there is: of a dock, of the layers, of the viewer, of windows.
+def sight(viewer: napari.Viewer, body: QWidget, but: QWidget) -> dict[str, Any]:
+    """Return what people see and what there is: of a dock but for a control, of layers, viewer and windows.
 
-    Which of its buttons are pressed is left out: that alone is no answer to a click.
+    Which buttons are pressed is left out: that alone is no answer to a click.
     """
     found: dict[str, Any] = {}
     for place, one in enumerate(body.findChildren(QWidget)):
-        if one.isVisible():
+        if one.isVisible() and one is not but and not but.isAncestorOf(one):
             found[f"{place} {type(one).__name__}"] = one.isEnabled(), *shown_by(one)
     for layer in viewer.layers:
         data = hash(np.asarray(layer.data).tobytes()) if isinstance(layer, Labels) else id(layer.data)
@@ -187,4 +187,6 @@ def shown_by(widget: QWidget) -> tuple[Any, ...]:
         return widget.currentIndex().row(), widget.model().rowCount()
     if isinstance(widget, QAbstractSlider):
         return (widget.value(),)
+    if isinstance(widget, QAbstractSpinBox):
+        return (widget.text(),)
     return ()

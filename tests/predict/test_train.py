@@ -118,7 +118,6 @@ def test_a_cancelled_run_goes_on_where_it_was(tmp_path: Path) -> None:
 SCRIPT = """
 import sys
 from pathlib import Path
-from typing import Any
 sys.path.insert(0, {tests!r})
 from test_train import *
 train(a_net(), Line(delay=0.01), PLAN, Path(sys.argv[1]), on_step=lambda step, _: print(step, flush=True))

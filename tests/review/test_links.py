@@ -1,4 +1,4 @@
-"""The list of links: against a plain reading of the definitions, and fast."""
+"""The list of links: against a plain reading of the definitions."""
 
 from dataclasses import replace
 

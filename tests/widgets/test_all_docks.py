@@ -3,6 +3,7 @@
 import gc
 import shutil
 import threading
+import time
 import weakref
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -17,6 +18,8 @@ import pytest
 from docks import (
     DOCKS,
     PLACED,
+    PLUGIN,
+    choose_in_menu,
     close_dock,
     controls_of,
     named,
@@ -26,6 +29,7 @@ from docks import (
     tip,
 )
 from hands import operate, put_back, shown_by, sight, wait_for
+from napari.settings import get_settings
 from qtpy.QtCore import QEvent, Qt, QThreadPool
 from qtpy.QtTest import QTest
 from qtpy.QtWidgets import (
@@ -36,13 +40,16 @@ from qtpy.QtWidgets import (
     QDialog,
     QFileDialog,
     QMessageBox,
+    QPushButton,
     QTabBar,
     QTextBrowser,
     QWidget,
 )
 
 from napari_em_seg import pipeline
+from napari_em_seg.errors import Cancelled
 from napari_em_seg.pipeline import PredictedMaps
+from napari_em_seg.pipeline.lazy_prediction import LazyPrediction
 from napari_em_seg.predict.affinities import affinity_labels
 from napari_em_seg.volume import Volume
 from napari_em_seg.widgets.layers import marked, take_away
@@ -87,14 +94,28 @@ def one_viewer(tissue, qapp, tmp_path_factory) -> Iterator[napari.Viewer]:
 def full(one_viewer, tmp_path, monkeypatch, qtbot) -> Iterator[napari.Viewer]:
     """Give that viewer, active; what came into it is taken out again."""
     monkeypatch.setenv("EM_SEG_MODELS", str(tmp_path / "models"))
-    before = list(one_viewer.layers)
+    before = [(layer, dict(layer.metadata)) for layer in one_viewer.layers]
     one_viewer.window._qt_window.activateWindow()
     qtbot.waitUntil(one_viewer.window._qt_window.isActiveWindow)
     yield one_viewer
     for docked in list(one_viewer.window._wrapped_dock_widgets.values()):
         close_dock(docked)
     QTest.qWait(0)
-    take_away(one_viewer, [layer for layer in one_viewer.layers if layer not in before])
+    known = [layer for layer, _ in before]
+    take_away(one_viewer, [layer for layer in one_viewer.layers if layer not in known])
+    for layer, metadata in before:
+        layer.scale, layer.units, layer.visible, layer.metadata = (
+            PLACED["scale"],
+            PLACED["units"],
+            True,
+            metadata,
+        )
+    one_viewer.dims.ndisplay = 2
+    one_viewer.dims.set_current_step(0, 2)
+    state = state_of(one_viewer)
+    state.image, state.device = None, "auto"
+    state.done.clear()
+    get_settings().application.plugin_widget_positions = {}  # where docks were dragged to
 
 
 # -------------------------------------------------------------------------------- closed, it leaves nothing
@@ -282,9 +303,26 @@ def export_pages(dock: Any, session: str, patch: pytest.MonkeyPatch) -> Iterator
     yield from entries(lambda dock: dock.objects.which)(dock, session, patch)
 
 
+def predict_pages(dock: Any, session: str, patch: pytest.MonkeyPatch) -> Iterator[str]:
+    yield from entries(lambda dock: dock.options.task)(dock, session, patch)
+    dock.options.task.setCurrentIndex(0)
+
+    def until_cancelled(_prediction: Any, _looking_at: Any, *, cancelled: Callable[[], bool], **_: Any) -> Any:
+        while not cancelled():
+            time.sleep(0.005)
+        raise Cancelled("stopped")
+
+    with pytest.MonkeyPatch.context() as inner:
+        inner.setattr(LazyPrediction, "blocks", until_cancelled)
+        dock.go.click()
+        assert wait_for(dock.cancel_button.isVisible)
+        dock.cancel_button.click()
+        settle(dock)
+    yield "cancelled"
+
+
 PAGES = {
-    "Start here": start_pages, "Train": train_pages, "Export": export_pages,
-    "Predict": entries(lambda dock: dock.options.task),
+    "Start here": start_pages, "Predict": predict_pages, "Train": train_pages, "Export": export_pages,
     "Segment": segment_pages,
     "Review links": review_pages, "Evaluate": evaluate_pages, "Propagate": propagate_pages,
 }  # fmt: skip
@@ -310,7 +348,7 @@ def asked(monkeypatch) -> list[str]:
 
 
 @pytest.mark.parametrize("name", DOCKS)
-def test_each_control_does_something_when_it_is_clicked(
+def test_each_control_can_be_operated_and_each_button_does_something(
     full, name, session, asked, monkeypatch, tmp_path, qtbot
 ) -> None:
     shutil.copytree(session, tmp_path / "c.emseg")
@@ -328,11 +366,15 @@ def test_each_control_does_something_when_it_is_clicked(
             control_name = named(control)
             done.add(control_name)
             say(dock, "")
-            as_it_was, before = shown_by(control), (sight(full, body), len(asked))
+            as_it_was, before = shown_by(control), (sight(full, body, control), len(asked))
             operate(control)
             has_begun = is_busy(dock)
             done |= settle_soon(dock)
-            if not has_begun and (sight(full, body), len(asked)) == before:
+            if isinstance(control, QPushButton):
+                is_deaf = not has_begun and (sight(full, body, control), len(asked)) == before
+            else:
+                is_deaf = shown_by(control) == as_it_was and (sight(full, body, control), len(asked)) == before
+            if is_deaf:
                 deaf.add(f"{page}: {control_name}")
             put_back(control, as_it_was)
             done |= settle_soon(dock)
@@ -451,14 +493,59 @@ def test_what_can_grow_fills_its_dock(full, name, session, monkeypatch) -> None:
     assert sum(one.geometry().height() for one in items if one.spacerItem() is not None) == 0
 
 
+# ------------------------------------------------------------------------------------------- docks among docks
+
+
 def test_a_further_dock_takes_a_tab_and_the_window_keeps_its_size(full) -> None:
     window = full.window._qt_window
     window.resize(1280, 800)
-    docks = [open_dock(full, name) for name in ("Export", "Review links", "Train", "Start here")]
-    for docked, _ in docks:
-        assert len(window.tabifiedDockWidgets(docked)) == 3
-    assert [dock.is_seen for _, dock in docks] == [False, False, False, True]
+    opened = [open_dock(full, name) for name in ("Export", "Voxel size", "Review links", "Train", "Start here")]
+    QTest.qWait(20)
+    for docked, _ in opened:
+        assert len(window.tabifiedDockWidgets(docked)) == 4
+        assert "(" not in docked.windowTitle()  # that is what the tab says
+    assert [dock.is_seen for _, dock in opened if isinstance(dock, Panel)] == [False, False, False, True]
     assert (window.width(), window.height()) == (1280, 800)
+
+
+def test_a_dock_is_one_for_the_menu_for_start_and_for_scripts(full) -> None:
+    _, start = open_dock(full, "Start here")
+    _, review = open_dock(full, "Review links")
+    assert start.open_dock("Review links") is review
+    propagate = start.open_dock("Propagate")
+    assert open_dock(full, "Propagate")[1] is propagate
+    _, train = full.window.add_plugin_dock_widget(PLUGIN, "Train")
+    assert start.open_dock("Train") is train
+    assert len(state_of(full).panels) == 4
+
+
+def test_the_menu_brings_to_the_front_what_lies_behind_and_hides_what_is_in_front(full) -> None:
+    (first, start), (_, export) = open_dock(full, "Start here"), open_dock(full, "Export")
+    assert (start.is_seen, export.is_seen) == (False, True)
+    choose_in_menu("Start here")
+    assert wait_for(lambda: start.is_seen)
+    assert not export.is_seen
+    choose_in_menu("Start here")
+    assert wait_for(lambda: export.is_seen)
+    QTest.qWait(20)
+    assert first.isHidden()
+    choose_in_menu("Start here")  # and back, beside the other one again
+    assert wait_for(lambda: start.is_seen)
+    assert len(full.window._qt_window.tabifiedDockWidgets(first)) == 1
+
+
+def test_a_tab_that_was_dragged_away_stays_there(full) -> None:
+    (first, start), (second, export) = open_dock(full, "Start here"), open_dock(full, "Export")
+    second.setFloating(True)
+    QTest.qWait(20)
+    assert second.isFloating()
+    assert start.is_seen
+    window = full.window._qt_window
+    window.splitDockWidget(first, second, Qt.Orientation.Horizontal)
+    QTest.qWait(20)
+    assert not window.tabifiedDockWidgets(first)
+    assert export.is_seen
+    assert start.is_seen
 
 
 def press(widget: QWidget, *keys: Qt.Key) -> None:

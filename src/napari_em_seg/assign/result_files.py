@@ -69,7 +69,7 @@ def to_graph(
 
 
 def write_json(path: Path, contents: Any, *, overwrite: bool = False) -> None:
-    """Write a graph or a table as JSON, whole or not at all."""
+    """Write a graph as JSON, whole or not at all."""
     with atomic(Path(path), overwrite=overwrite) as partial:
         partial.write_text(json.dumps(contents, allow_nan=False), encoding="utf-8")
 

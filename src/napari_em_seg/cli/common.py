@@ -1,6 +1,5 @@
 """What several commands share: kinds of arguments, the progress bar, ranges of slices."""
 
-import re
 import signal
 import sys
 from collections.abc import Callable, Iterator
@@ -11,7 +10,7 @@ from typing import Annotated
 import typer
 
 from napari_em_seg.errors import DataError
-from napari_em_seg.volume import Progress
+from napari_em_seg.volume import Progress, range_of
 
 __all__ = [
     "Device", "Json", "Out", "Overwrite", "Slices", "VolumePath", "VoxelSizeOption", "as_part", "as_slices",
@@ -45,19 +44,19 @@ def as_slices(text: str | None) -> slice:
     """Read a range A:B of slices, either end of which may be left out; None is all of them."""
     if text is None:
         return slice(None)
-    found = re.fullmatch(r"(\d*):(\d*)", text)
+    found = range_of(text)
     if found is None:
         raise DataError(f"The slices are {text!r}", "a range A:B, such as 0:15", "Count slices from 0")
-    return slice(*(int(end) if end else None for end in found.groups()))
+    return found
 
 
 def as_part(text: str | None) -> list[slice]:
     """Read ranges of slices, rows and columns such as 10:20,0:512,256:768; None is all of them."""
-    parts = [] if text is None else text.split(",")
-    if len(parts) > 3 or not all(re.fullmatch(r"\d*:\d*", part.strip()) for part in parts):
+    parts = [] if text is None else [range_of(part) for part in text.split(",")]
+    if len(parts) > 3 or None in parts:
         expected = "ranges of slices, rows and columns, such as 10:20,0:512,256:768"
         raise DataError(f"The part is {text!r}", expected, "Count from 0; ends may be left out")
-    return [as_slices(part.strip()) for part in parts]
+    return [part for part in parts if part is not None]
 
 
 @contextmanager

@@ -1,6 +1,5 @@
 """Volumes described, converted, made and compared."""
 
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -8,7 +7,7 @@ from napari_em_seg import io
 from napari_em_seg.metrics import Scores, contingency, evaluate
 from napari_em_seg.sample import generate
 from napari_em_seg.segment import intensity_watershed
-from napari_em_seg.volume import Kind, Progress, Volume, VoxelSize, slabs
+from napari_em_seg.volume import Kind, Progress, Volume, VoxelSize, range_of, slabs
 
 __all__ = [
     "VolumeInfo",
@@ -117,10 +116,8 @@ def _only_volume(source: str) -> Volume:
 def open_labels(text: str) -> Volume:
     """Open LABELS or LABELS,A:B, of which the slices from A up to, not including, B are meant."""
     path, _, part = text.rpartition(",")
-    ends = re.fullmatch(r"(\d*):(\d*)", part)
-    if ends is None:
-        return io.open_volume(text, "labels")
-    return io.open_volume(path, "labels").part([slice(*(int(end) if end else None for end in ends.groups()))])
+    slices = range_of(part)
+    return io.open_volume(text, "labels") if slices is None else io.open_volume(path, "labels").part([slices])
 
 
 def compare(segmentation: str, truth: str, progress: Progress = None) -> Scores:

@@ -12,7 +12,6 @@ from qtpy.QtWidgets import (
     QDockWidget,
     QHBoxLayout,
     QLabel,
-    QMainWindow,
     QProgressBar,
     QPushButton,
     QSizePolicy,
@@ -20,7 +19,7 @@ from qtpy.QtWidgets import (
 )
 
 from napari_em_seg.errors import Cancelled, EmSegError
-from napari_em_seg.widgets.parts import PLUGIN
+from napari_em_seg.widgets.docking import Docked
 from napari_em_seg.widgets.state import real, state_of
 from napari_em_seg.widgets.work import Job, Work
 
@@ -169,31 +168,13 @@ class Panel(QWidget):
         if event.type() == QEvent.Type.ParentChange:
             dock = self.parentWidget()
             if isinstance(dock, QDockWidget):
+                Docked(dock)
                 dock.visibilityChanged.connect(self._on_seen)
-                dock.setWindowTitle(dock.windowTitle().removesuffix(f" ({PLUGIN})"))  # short ones fit on tabs
             is_docked = dock is not None
             if self._was_docked and not is_docked:
                 QTimer.singleShot(0, self.shut_down)
-            if isinstance(dock, QDockWidget):
-                QTimer.singleShot(0, self._share_a_tab)  # once napari has put it into the window
             self._was_docked = is_docked
         return super().event(event)
-
-    def _share_a_tab(self) -> None:
-        """Take a tab beside the other docks of ours: below each other they are higher than most screens."""
-        dock, window = self.parentWidget(), self.window()
-        if not isinstance(dock, QDockWidget) or not isinstance(window, QMainWindow):
-            return
-        area = window.dockWidgetArea(dock)
-        others = [panel.parentWidget() for panel in self.state.panels if panel is not self and panel.is_seen]
-        others = [other for other in others if window.dockWidgetArea(other) == area and not other.isFloating()]
-        if others and others[-1] not in window.tabifiedDockWidgets(dock):
-            height = window.height()
-            window.tabifyDockWidget(others[-1], dock)
-            window.layout().activate()
-            dock.show()
-            dock.raise_()
-            window.resize(window.width(), height)
 
     def _on_layers(self, _event: object = None) -> None:
         self._follow_names(list(self._viewer.layers))

@@ -7,6 +7,7 @@ from napari.utils.notifications import show_info
 
 from napari_em_seg.io import to_nm
 from napari_em_seg.volume import AXES, VoxelSize, as_voxel_size
+from napari_em_seg.widgets.docking import FollowsDock
 from napari_em_seg.widgets.layers import shape_of, voxel_size_options, without_remark
 from napari_em_seg.widgets.state import real
 
@@ -51,6 +52,8 @@ class VoxelSizeWidget(Container):
         for box in self._sizes:
             box.changed.connect(self._on_size_changed)
         self.native.setMinimumWidth(_WIDTH)
+        self._follows_dock = FollowsDock(self.native)
+        self.native.installEventFilter(self._follows_dock)
         self._apply.changed.connect(self._on_apply)
         viewer.layers.events.inserted.connect(self._on_layers_changed)
         viewer.layers.events.removed.connect(self._on_layers_changed)

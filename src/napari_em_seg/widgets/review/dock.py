@@ -507,6 +507,8 @@ class ReviewWidget(Panel):
             self._mode.clear()
         elif is_on:
             self._mode.setText("Keys: review")
+        elif not self.is_seen:
+            self._mode.setText("Keys: napari's own, as another dock lies in front")
         else:
             self._mode.setText(f"Keys: napari's own, as the tool '{mode}' is active")
 

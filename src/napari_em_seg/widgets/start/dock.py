@@ -3,12 +3,12 @@
 from functools import partial
 from html import escape
 from pathlib import Path
+from typing import Any
 
 import napari
 from napari.layers import Image, Labels
 from qtpy.QtCore import Qt
 from qtpy.QtWidgets import (
-    QDockWidget,
     QFileDialog,
     QFrame,
     QGridLayout,
@@ -22,6 +22,7 @@ from qtpy.QtWidgets import (
 )
 
 from napari_em_seg.widgets.device_box import DeviceBox
+from napari_em_seg.widgets.docking import open_dock, our_docks
 from napari_em_seg.widgets.layers import role_of
 from napari_em_seg.widgets.panel import Panel
 from napari_em_seg.widgets.parts import PLUGIN, button, form
@@ -145,13 +146,9 @@ class StartWidget(Panel):
 
     # What is done
 
-    def open_dock(self, name: str) -> Panel:
+    def open_dock(self, name: str) -> Any:
         """Open a dock of this plugin, or bring it to the front, and return its widget."""
-        dock, inner = self._viewer.window.add_plugin_dock_widget(PLUGIN, name, tabify=True)
-        dock.show()
-        dock.raise_()
-        widget: Panel = getattr(inner, "__wrapped__", inner)
-        return widget
+        return open_dock(self._viewer, name)[1]
 
     def _on_step(self, step: Step, _checked: bool = False) -> None:
         self.open_dock(step.dock)
@@ -181,11 +178,10 @@ class StartWidget(Panel):
 
     def _on_arrange(self) -> None:
         """Put the list of links to the right, with the other docks behind it, and show what is reviewed."""
-        review = _dock_of(self.open_dock("Review links"))
+        review, _ = open_dock(self._viewer, "Review links")
         window = review.parentWidget()
-        for other in window.findChildren(QDockWidget):
-            is_ours = isinstance(_inner(other), Panel)
-            if is_ours and other is not review and not other.isFloating():
+        for other in our_docks(window):
+            if other is not review and not other.isFloating():
                 window.tabifyDockWidget(review, other)
         window.resizeDocks([review], [_REVIEW_WIDTH], Qt.Orientation.Horizontal)
         review.raise_()
@@ -205,16 +201,3 @@ class StartWidget(Panel):
         """Follow the viewer no longer."""
         self.device.let_go()
         self.state.changed.disconnect(self.refresh)
-
-
-def _dock_of(widget: Panel) -> QDockWidget | None:
-    """Return the dock that a widget lies in."""
-    parent = widget.parentWidget()
-    while parent is not None and not isinstance(parent, QDockWidget):
-        parent = parent.parentWidget()
-    return parent
-
-
-def _inner(dock: QDockWidget) -> Panel | None:
-    """Return the dock's widget if it is one of ours."""
-    return next(iter(dock.findChildren(Panel)), None)
