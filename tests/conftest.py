@@ -8,6 +8,7 @@ import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import pytest
@@ -42,10 +43,11 @@ def pytest_configure_node(node: Any) -> None:
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Take that screen, in one of the processes."""
+    """Take that screen, in one of the processes; let napari leave the settings of whoever tests alone."""
     screen = getattr(config, "workerinput", {}).get("screen")
     if screen:
         os.environ["DISPLAY"] = screen
+    os.environ["NAPARI_CONFIG"] = str(Path(SCREENS.enter_context(TemporaryDirectory())) / "settings.yaml")
 
 
 def pytest_unconfigure(config: pytest.Config) -> None:
