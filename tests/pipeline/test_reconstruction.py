@@ -6,7 +6,7 @@ import json
 import numpy as np
 import pytest
 
-from napari_em_seg.errors import Cancelled, DataError, EmSegError, TargetExistsError
+from napari_em_seg.errors import Cancelled, DataError, EmSegError, SourceNotFoundError, TargetExistsError
 from napari_em_seg.io import open_volume, write_volume
 from napari_em_seg.metrics import contingency, evaluate
 from napari_em_seg.pipeline.assignment import AssignRecipe
@@ -18,6 +18,8 @@ from napari_em_seg.pipeline.reconstruction import (
     in_a_file,
     open_session,
     reconstruct,
+    reconstruct_to_session,
+    session_labels,
 )
 from napari_em_seg.review import Session, write_links
 from napari_em_seg.volume import Volume
@@ -158,3 +160,26 @@ def test_a_session_that_is_opened_answers_verdicts(clean, tmp_path):
         assert (done.user, done.objective_before) == ("ann", before)
         session.undo()
         assert session.outcome.objective == before
+
+
+def test_sections_that_never_meet_are_not_linked(tmp_path):
+    boundary = np.full((3, 300, 300), 255, np.uint8)
+    boundary[0, 2:24, 2:24] = boundary[1, 270:298, 270:298] = boundary[2, 2:24, 2:24] = 0
+    image = Volume(np.random.default_rng(0).integers(0, 255, boundary.shape, np.uint8), (30, 6, 6), "raw")
+    maps = PredictedMaps(Volume(boundary, (30, 6, 6), "boundary"))
+    reconstruct_to_session(image, str(tmp_path / "a.emseg"), maps=maps)
+    with open_session(str(tmp_path / "a.emseg")) as session:
+        labels = np.asarray(session_labels(session, fill=0))
+    names = np.unique(labels[labels > 0])
+    assert len(names) > 0
+    assert all(len(np.unique(np.argwhere(labels == name)[:, 0])) == 1 for name in names)
+
+
+@pytest.mark.parametrize("place", ["nowhere/a.emseg", "file.txt/a.emseg"])
+def test_a_folder_that_is_not_there_is_said_before_any_work(clean, tmp_path, monkeypatch, place):
+    (tmp_path / "file.txt").touch()
+    monkeypatch.setattr("napari_em_seg.pipeline.reconstruction.reconstruct", lambda *_, **__: 1 / 0)
+    with pytest.raises(SourceNotFoundError, match="an existing folder"):
+        assign_to_session(clean.image, clean.affinity_file, str(tmp_path / place), AssignRecipe())
+    with pytest.raises(SourceNotFoundError, match="an existing folder"):
+        reconstruct_to_session(clean.raw, str(tmp_path / place), maps=None)

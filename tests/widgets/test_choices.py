@@ -1,6 +1,7 @@
 """What people choose in the docks, by clicks and keys in a real viewer, is what is done."""
 
 import shutil
+import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -14,7 +15,7 @@ from docks import PLACED, open_dock, settle
 from hands import choose, click, pick, point_at, slide, turn, wait_for, write
 from qtpy.QtCore import Qt, QTimer
 from qtpy.QtTest import QTest
-from qtpy.QtWidgets import QApplication, QFileDialog, QPushButton
+from qtpy.QtWidgets import QApplication, QComboBox, QFileDialog, QPushButton
 
 from napari_em_seg import pipeline
 from napari_em_seg.errors import Cancelled, DataError
@@ -621,3 +622,147 @@ def test_an_arrow_of_a_number_is_one_step(opened) -> None:
     assert dock.reference.value() == -1
     turn(dock.reference)
     assert dock.reference.value() == 0
+
+
+# ------------------------------------------------------------------------------------- what newcomers fell over
+
+
+def half(stacks: napari.Viewer) -> Any:
+    """Say that the prediction was stopped in the middle, as the dock Predict does."""
+    layer = stacks.layers["affinities"]
+    layer.metadata = {**layer.metadata, "models": ("some",)}
+    return layer
+
+
+def test_half_a_prediction_is_neither_segmented_nor_reconstructed(opened, stacks, tmp_path) -> None:
+    half(stacks)
+    start, segment, review = opened("Start here"), opened("Segment"), opened("Review links")
+    assert start._marks["Predict"].text() == "2"
+    entry(segment.making.source, "affinities")
+    done(segment, segment.go)
+    assert "affinities is not complete" in segment.words.text()
+    assert segment.result is None
+    entry(review.begin.image, "raw")
+    entry(review.begin.boundary, "affinities")
+    write(review.begin.place, str(tmp_path / "new.emseg"))
+    shown: list[str] = []
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("napari_em_seg.widgets.review.dock.show_warning", shown.append)
+        done(review, review.begin.go)
+    assert "affinities is not complete" in shown[0]
+    assert not (tmp_path / "new.emseg").exists()
+
+
+def test_a_stack_of_unknown_voxel_size_is_not_reconstructed(opened, stacks, tmp_path, monkeypatch) -> None:
+    raw = stacks.layers["raw"]
+    raw.scale, raw.units = (1, 1, 1), ("pixel",) * 3
+    review, shown = opened("Review links"), []
+    monkeypatch.setattr("napari_em_seg.widgets.review.dock.show_warning", shown.append)
+    entry(review.begin.image, "raw")
+    done(review, review.begin.go)
+    assert "voxel size of raw is not known" in shown[0]
+
+
+def test_a_link_that_is_there_already_is_taken_when_it_is_made_by_hand(review) -> None:
+    asked = review.desk.link
+    alternative = review.desk.scene.alternatives[0]
+    click(review.by_hand)
+    for place in (*alternative.sources, *alternative.targets):
+        y, x = np.argwhere(place.mask)[len(np.argwhere(place.mask)) // 2] + (place.y, place.x)
+        said = review.hand.pick(place.z, int(y), int(x))
+        for _ in range(5):  # the next larger one, until it is this one
+            if place.region in [picked.region for picked in review.hand._picked]:
+                break
+            said = review.hand.pick(place.z, int(y), int(x))
+        assert place.name in said
+    done(review, review.make_button)
+    (made,) = review.desk.session.operations
+    assert (made.kind, made.payload["link"], made.payload["choice"]) == ("alternative", asked, alternative.link)
+
+
+def test_a_link_that_a_filter_leaves_out_is_not_asked_about_any_more(review) -> None:
+    kind = int(review.desk.sheet.links.kind[review.desk.sheet.links.find(review.desk.link)])
+    kinds = sorted({int(one) for one in review.desk.sheet.listed.kind} - {kind})
+    choose(review.kind, 1 + kinds[0])
+    settle(review)
+    listed = review.desk.sheet.listed
+    assert set(listed.kind) == {kinds[0]}
+    assert review.desk.link == listed.id[0]
+    assert review.table.currentIndex().row() == 0
+
+
+def test_clicks_that_seed_wait_for_the_sections(opened, stacks, monkeypatch) -> None:
+    found = np.zeros(SHAPE[1:], np.uint32)
+    found[10:30, 10:30], found[40:60, 40:60] = 1, 2
+    may_go_on = threading.Event()
+    monkeypatch.setattr(pipeline, "watershed_seeds", lambda *_, **__: (may_go_on.wait(30), found)[1])
+    stacks.dims.set_current_step(0, 2)
+    dock = opened("Propagate")
+    click(dock.click_seeds)
+    raw = stacks.layers["raw"]
+    for place in ((2, 20, 20), (2, 50, 50)):
+        dock.on_click(raw.data_to_world(place))
+    assert "under way" not in dock.words.text()
+    may_go_on.set()
+    settle(dock)
+    seeds = dock.seeds.layer.data[2]
+    assert sorted(np.unique(seeds)) == [0, 1, 2]
+    assert ((seeds > 0) == (found > 0)).all()
+
+
+def test_an_object_that_was_rejected_is_not_accepted(opened, stacks, review, monkeypatch) -> None:
+    one = SimpleNamespace(z=2, labels=np.full(SHAPE[1:], 7, np.uint32), confidence={7: 0.5})
+    monkeypatch.setattr(pipeline, "propagate", lambda *_, **__: iter([one]))
+    dock = opened("Propagate")
+    click(dock.new_seeds)
+    done(dock, dock.go)
+    QTest.mouseClick(dock.strip, Qt.MouseButton.LeftButton, pos=dock.strip.place_of(0, 2))
+    done(dock, dock.reject)
+    assert dock.words.text() == "Object 7 was taken out of the layer"
+    done(dock, dock.accept)
+    settle(review)
+    assert "choose an object" in dock.words.text()
+    assert not review.desk.session.operations
+
+
+def test_results_of_other_layers_are_gone_when_an_evaluation_fails(opened, stacks) -> None:
+    stacks.add_labels(np.ones((3, 8, 8), np.uint8), name="small", **PLACED)
+    dock = opened("Evaluate")
+    entry(dock.segmentation, "truth")
+    entry(dock.truth, dock.truth.itemText(0))
+    done(dock, dock.go)
+    assert dock.results.isVisible()
+    entry(dock.truth, "small")
+    done(dock, dock.go)
+    assert "3×8×8" in dock.words.text().replace(" ", "") or "(3, 8, 8)" in dock.words.text()
+    assert not dock.results.isVisible()
+
+
+def test_a_preview_goes_when_the_voxel_size_is_set(stacks) -> None:
+    stacks.add_image(np.zeros((1, 8, 8), np.uint8), name="preview", metadata=marked("preview"), **PLACED)
+    _, widget = open_dock(stacks, "Voxel size")
+    entry(widget._layer.native.findChild(QComboBox) or widget._layer.native, "raw")
+    typed(widget._sizes[0].native, "40")
+    click(widget._apply.native)
+    assert "preview" not in stacks.layers
+    assert {tuple(layer.scale) for layer in stacks.layers} == {(40.0, 6.0, 6.0)}
+
+
+def test_a_file_that_is_no_stack_is_refused_in_plain_words(opened, tmp_path, monkeypatch) -> None:
+    write_volume(Volume(np.zeros((2, 8, 8), np.uint8)), str(tmp_path / "a.tif"))
+    (tmp_path / "a.tif").write_bytes((tmp_path / "a.tif").read_bytes()[:40])
+    answer(monkeypatch, "getOpenFileName", str(tmp_path / "a.tif"))
+    start = opened("Start here")
+    in_menu(start.buttons["Open a stack"], "File …")
+    assert "a.tif" in start.words.text()
+
+
+def test_segments_of_another_map_hide_those_before(opened, stacks) -> None:
+    dock = opened("Segment")
+    entry(dock.making.source, "affinities")
+    done(dock, dock.go)
+    first = dock.result
+    entry(dock.making.source, "black")
+    done(dock, dock.go)
+    assert dock.result is not first
+    assert (first.visible, dock.result.visible) == (False, True)

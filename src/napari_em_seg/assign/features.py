@@ -219,7 +219,7 @@ class _Table:
 
     def _side(self, values: NDArray[np.generic], members: NDArray[np.int32]) -> Column:
         """Return the sum over one or two members; 0 for none."""
-        padded = np.concatenate((values, np.zeros_like(values[:1]))).astype(np.float64)
+        padded = np.concatenate((values, np.zeros((1, *values.shape[1:])))).astype(np.float64)
         return np.asarray(padded[members[:, 0]] + padded[members[:, 1]])
 
     @property
@@ -230,7 +230,7 @@ class _Table:
 
     def _of_links(self, values: NDArray[np.generic], how: np.ufunc) -> Column:
         """Return a value of pairs, of both rows of an assignment that has two; the dummy for ends."""
-        padded = np.append(values, values[:1] * 0).astype(np.float64)
+        padded = np.append(values, 0).astype(np.float64)
         first, second = padded[self._links[:, 0]], padded[self._links[:, 1]]
         both = np.where(self._has_partner, how(first, second), first)
         return np.where(self._is_link, both, DUMMY)
@@ -285,7 +285,7 @@ class _Table:
         area, centre = self._hypotheses.area, self._hypotheses.centre
         both = area[pair[:, 0]] + area[pair[:, 1]]
         apart = np.linalg.norm(centre[pair[:, 0]] - centre[pair[:, 1]], axis=1) / np.sqrt(both)
-        shared = self._candidates.pairs.overlap[self._links]
+        shared = np.append(self._candidates.pairs.overlap, 0)[self._links]  # the last one is that of no pair
         least = (shared / area[pair]).min(axis=1)
         smaller = area[pair].min(axis=1) / both
         columns = {"overlap_partner": least, "area_partner": smaller, "distance_partners": apart}

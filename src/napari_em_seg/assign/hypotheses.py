@@ -116,8 +116,8 @@ class Hypotheses:
 
     @cached_property
     def centre(self) -> NDArray[np.float64]:
-        """Mean position (y, x) of each region (n, 2)."""
-        return np.asarray(self.moments[:, 1:3] / self.moments[:, :1])
+        """Mean position (y, x) of each region (n, 2); 0 of one that was cut away whole by others."""
+        return np.asarray(self.moments[:, 1:3] / np.maximum(self.moments[:, :1], 1))
 
     @cached_property
     def box(self) -> Index:

@@ -114,7 +114,8 @@ def links(
 
 
 def _line(row: dict[str, Any]) -> str:
-    regions = f"{'+'.join(map(str, row['sources'])) or '–'} → {'+'.join(map(str, row['targets'])) or '–'}"
+    sides = ("+".join(f"#{region}" for region in row[side]) or "–" for side in ("sources", "targets"))
+    regions = " → ".join(sides)
     p_error, regret = ("–" if row[key] is None else f"{row[key]:.3f}" for key in ("p_error", "regret"))
     place = f"{row['z']}→{row['z'] + 1}"
     return (

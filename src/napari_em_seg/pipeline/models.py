@@ -152,7 +152,7 @@ def misfit(card: Card, size: VoxelSize | None, tissue: str = "") -> str:
         thick, *flat = (max(a / b, b / a) for a, b in zip(size, card.voxel_size_nm, strict=True))
         if max(flat) > _FAR:
             found.append(f"Pixels differ {max(flat):.1f} times in size from those in training; "
-                         "expect errors, or resample the image")  # fmt: skip
+                         "expect errors, or train one on such voxels")  # fmt: skip
         if thick > _FAR and card.n_slices != 1:
             found.append(f"Slices differ {thick:.1f} times in thickness from those in training")
     if tissue and tissue.casefold() != card.tissue.casefold():

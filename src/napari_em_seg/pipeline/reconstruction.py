@@ -1,5 +1,6 @@
 """Reconstruction: solved, scored, kept as a session; and solved anew under what a reviewer has said."""
 
+import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import count
@@ -19,7 +20,7 @@ from napari_em_seg.assign.regret import regrets
 from napari_em_seg.assign.result import label_volume, objects
 from napari_em_seg.assign.result_files import to_graph, write_graphml, write_json
 from napari_em_seg.assign.solver import refuse_options, solve
-from napari_em_seg.errors import Cancelled, DataError, EmSegError, TargetExistsError
+from napari_em_seg.errors import Cancelled, DataError, EmSegError, SourceNotFoundError, TargetExistsError
 from napari_em_seg.io._location import absolute
 from napari_em_seg.pipeline._plain import to_plain
 from napari_em_seg.pipeline.assignment import (
@@ -163,6 +164,11 @@ def _refuse_target(out: str, overwrite: bool) -> None:
         raise DataError(f"The session is to be {out}", "a name that ends in .emseg", "Choose such a name")
     if Path(out).exists() and not overwrite:
         raise TargetExistsError(f"{out} exists", "a new session", "Choose another name, or say --overwrite")
+    folder = absolute(out).parent
+    if not folder.is_dir() or not os.access(folder, os.W_OK):
+        raise SourceNotFoundError(f"Nothing can be written into the folder {folder}",
+                                  "an existing folder, to put the session into",
+                                  "Create it first, or choose another")  # fmt: skip
 
 
 def _keep(made: Reconstruction, merges: Merges | None, image: Volume, out: str, overwrite: bool) -> Assigned:

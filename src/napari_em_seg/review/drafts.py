@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from napari_em_seg.assign.assignments import APPEARANCE, CONTINUATION, DISAPPEARANCE, KINDS, MERGE, SPLIT
+from napari_em_seg.assign.assignments import APPEARANCE, CONTINUATION, DISAPPEARANCE, MERGE, SPLIT
 from napari_em_seg.errors import DataError
 from napari_em_seg.review.added import AddedLink, AddedRegion, cropped
 from napari_em_seg.review.operations import ACCEPT, ALTERNATIVE, BY_HAND, OBJECT, REGION, REJECT, Draft
@@ -91,7 +91,7 @@ def by_hand(
     known: Known, sources: Sequence[int], targets: Sequence[int], link: int | None, cost: float,
     shown: Mapping[str, Any],
 ) -> Draft:  # fmt: skip
-    """Make an assignment that was not among the candidates, in the place of one, or of none."""
+    """Make an assignment, in the place of one, or of none; one that is there already is taken as it is."""
     kind = _KIND_OF.get((len(sources), len(targets)))
     ends = [(*sorted(side), -1, -1)[:2] for side in (sources, targets)]
     slices = [{known.slice_of(region) for region in side} for side in (sources, targets)]
@@ -106,7 +106,9 @@ def by_hand(
         if len(side) == 2 and known.is_conflict(*side):
             raise DataError(f"The regions {side[0]} and {side[1]} overlap", "partners without common pixels",
                             "Choose others, or cut one of them")  # fmt: skip
-    _refuse_known(known, kind, ends)
+    same = _same(known, ends)
+    if same is not None:
+        return decide(same, True, True, shown) if link in (None, same) else choose(known, link, same, shown)
     variable = known.n_links + known.state.n_links
     payload: dict[str, Any] = {"variable": variable, "kind": kind, "sources": list(ends[0]),
                                "targets": list(ends[1]), "cost": float(cost), "link": link}  # fmt: skip
@@ -114,14 +116,13 @@ def by_hand(
     return Draft(BY_HAND, payload, shown)
 
 
-def _refuse_known(known: Known, kind: int, ends: Sequence[tuple[int, ...]]) -> None:
+def _same(known: Known, ends: Sequence[tuple[int, ...]]) -> int | None:
+    """Return the assignment that has these ends already, if there is one."""
     found = known.reconstruction
     is_same = (found.sources == ends[0]).all(axis=1) & (found.targets == ends[1]).all(axis=1)
     same = np.flatnonzero(is_same).tolist()
     same += [k for k, link in known.state.links.items() if [link.sources, link.targets] == [*ends]]
-    if same:
-        raise DataError(f"This {KINDS[kind]} is there already, as link {same[0]}", "one that is not there",
-                        f"Accept link {same[0]}, or choose it as the alternative")  # fmt: skip
+    return next(iter(same), None)
 
 
 def region(

@@ -50,7 +50,7 @@ def _locked(folder: Path, owner: Path) -> sqlite3.Connection:
         connection.close()
         if getattr(error, "sqlite_errorname", "").startswith("SQLITE_BUSY"):
             raise SessionInUseError(f"{folder} is open {_holder(owner)}", "nobody else who changes it",
-                                    "Close it there, or open it to read") from error  # fmt: skip
+                                    "Close it there first") from error  # fmt: skip
         raise _not_permitted(folder, error) from error
     return connection
 

@@ -31,6 +31,11 @@ class Place:
     object: int = 0
 
     @property
+    def name(self) -> str:
+        """What people call it: its object, or # and its number, if it is part of none."""
+        return str(self.object or f"#{self.region}")
+
+    @property
     def box(self) -> tuple[int, int, int, int]:
         """First row and column, and those after the last ones."""
         height, width = self.mask.shape
@@ -161,8 +166,7 @@ def place_of(view: View, region: int, numbers: NDArray[np.int32] | None = None) 
 
 def in_words(choice: Choice) -> str:
     """Say what a choice means, in terms of objects."""
-    names = [[str(place.object or f"#{place.region}") for place in side]
-             for side in (choice.sources, choice.targets)]  # fmt: skip
+    names = [[place.name for place in side] for side in (choice.sources, choice.targets)]
     sources, targets = (" and ".join(side) for side in names)
     is_same = sources == targets
     return {

@@ -92,7 +92,7 @@ class Session(OpenSession):
         cost: float = 0.0,
         **how: Any,
     ) -> Operation:
-        """Make an assignment that was not among the candidates, in the place of a link or of none."""
+        """Make an assignment, in the place of a link or of none; one that is there already is taken."""
         with self._one_by_one:
             shown = {} if link is None else self._shown(link)
             return self.commit(drafts.by_hand(self.known, sources, targets, link, cost, shown), **how)

@@ -8,6 +8,7 @@ import numpy as np
 from napari_em_seg.errors import DataError
 from napari_em_seg.io import to_nm
 from napari_em_seg.pipeline import refuse_not_finite
+from napari_em_seg.pipeline.config import STEPS
 from napari_em_seg.volume import AXES, ArrayLike, Volume, VoxelSize
 
 __all__ = [
@@ -117,6 +118,18 @@ def volume_of_layer(layer: Any) -> Volume:
     volume = unread_volume_of(layer)
     refuse_not_finite(volume)
     return volume
+
+
+def is_whole(layer: Any) -> bool:
+    """Whether no part of a layer is still to be predicted: how it was made is kept once it is complete."""
+    return "models" not in layer.metadata or STEPS in layer.metadata
+
+
+def refuse_half(layer: Any) -> None:
+    """Raise a DataError for a prediction that was stopped: what is missing would count as inside of cells."""
+    if not is_whole(layer):
+        raise DataError(f"The prediction {layer.name} is not complete", "one that is, of all slices",
+                        "Press Go on in the dock Predict, or predict it anew")  # fmt: skip
 
 
 def unread_volume_of(layer: Any) -> Volume:

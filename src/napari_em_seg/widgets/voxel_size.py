@@ -8,7 +8,7 @@ from napari.utils.notifications import show_info
 from napari_em_seg.io import to_nm
 from napari_em_seg.volume import AXES, VoxelSize, as_voxel_size
 from napari_em_seg.widgets.docking import FollowsDock
-from napari_em_seg.widgets.layers import shape_of, voxel_size_options, without_remark
+from napari_em_seg.widgets.layers import role_of, shape_of, take_away, voxel_size_options, without_remark
 from napari_em_seg.widgets.state import real
 
 __all__ = ["VoxelSizeWidget", "layer_voxel_size", "set_layer_voxel_size"]
@@ -106,6 +106,7 @@ class VoxelSizeWidget(Container):
         together = [
             x for x in self._stacks() if shape_of(x) == shape_of(chosen) and layer_voxel_size(x) == before
         ]
+        take_away(self._viewer, [x for x in self._stacks() if role_of(x) == "preview"])  # of the old size
         slices = self._viewer.dims.current_step
         for layer in together:
             set_layer_voxel_size(layer, size)

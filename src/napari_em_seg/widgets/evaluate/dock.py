@@ -162,6 +162,8 @@ class EvaluateWidget(Panel):
             self._enable()
 
         self.say("")
+        self._forget()  # of other layers, should this fail
+        self._enable()
         self.start("Evaluation", work, layer=layer, done=done)
 
     def _show_evaluation(self, made: Evaluation) -> None:

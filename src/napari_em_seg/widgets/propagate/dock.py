@@ -1,5 +1,7 @@
 """Dock "Propagate": seeds on a slice, a live preview, confidences, corrections, and what is accepted."""
 
+from collections.abc import Callable
+
 import napari
 import numpy as np
 from napari.layers import Image, Labels
@@ -51,6 +53,7 @@ class PropagateWidget(Panel):
         # By the number of the operation in the session: what was accepted, its masks, and how sure they were.
         self._accepted: dict[int, tuple[int, dict[int, NDArray[np.bool_]], dict[int, float]]] = {}
         self._sections: tuple[str, int, NDArray[np.uint32]] | None = None
+        self._waiting: list[tuple[int, Callable[[NDArray[np.uint32]], object]]] = []
         self._is_clicking = False
         self._build()
         self._connect()
@@ -189,11 +192,14 @@ class PropagateWidget(Panel):
 
     # Seeds from the watershed
 
-    def _with_sections(self, then) -> None:
+    def _with_sections(self, then: Callable[[NDArray[np.uint32]], object]) -> None:
         """Call with the sections of the reference slice, once a watershed has found them."""
         layer, z = self.image.layer, self.reference_slice()
         if self._sections is not None and self._sections[:2] == (layer.name, z):
             then(self._sections[2])
+            return
+        self._waiting.append((z, then))
+        if len(self._waiting) > 1:  # clicks that come while it is being looked for
             return
         try:
             volume = volume_of_layer(layer)
@@ -205,10 +211,18 @@ class PropagateWidget(Panel):
 
         def done(found: NDArray[np.uint32]) -> None:
             self._sections = (layer.name, z, found)
-            then(found)
+            waiting, self._waiting = self._waiting, []
+            for its_slice, one in waiting:
+                if its_slice == z:
+                    one(found)
 
         self.start("Looking for sections", lambda **_: pipeline.watershed_seeds(volume, z, device=device),
                    layer=layer, done=done)  # fmt: skip
+
+    def on_failed(self, error: BaseException) -> None:
+        """Tell of an error; who waited for sections waits no longer."""
+        self._waiting = []
+        super().on_failed(error)
 
     def _seeds_layer(self) -> Labels:
         layer = self.seeds.layer
@@ -365,7 +379,7 @@ class PropagateWidget(Panel):
         if desk is None:
             self.say("Open a session in the dock Review links first; objects are accepted into it")
             return
-        if names == [0] or not names:
+        if not set(names) & set(self.confidence):
             self.say("Click on a row of the strip first, to choose an object")
             return
         if tuple(desk.sheet.objects.shape) != tuple(self.result.data.shape):
@@ -421,6 +435,7 @@ class PropagateWidget(Panel):
         if self._chosen not in self.confidence:
             self.say("Click on a row of the strip first, to choose an object")
             return
+        self.say(f"Object {self._chosen} was taken out of the layer")
         self._take_out(self._chosen)
 
     def _take_out(self, name: int) -> None:
@@ -428,6 +443,7 @@ class PropagateWidget(Panel):
             self.result.data[self.result.data == name] = 0
             self.result.refresh()
         self.confidence.pop(name, None)
+        self._chosen = 0 if self._chosen == name else self._chosen
         self._show_strip()
 
     def _on_keep(self) -> None:

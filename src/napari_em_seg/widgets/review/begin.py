@@ -26,7 +26,15 @@ from napari_em_seg.pipeline import PredictedMaps, Prediction
 from napari_em_seg.pipeline.config import STEPS
 from napari_em_seg.volume import Volume
 from napari_em_seg.widgets.layer_box import LayerBox
-from napari_em_seg.widgets.layers import affinities_of, role_of, shape_of, volume_of_layer, without_remark
+from napari_em_seg.widgets.layers import (
+    affinities_of,
+    is_whole,
+    refuse_half,
+    role_of,
+    shape_of,
+    volume_of_layer,
+    without_remark,
+)
 from napari_em_seg.widgets.names import CONTAINERS, as_file_name
 
 __all__ = ["Begin"]
@@ -110,9 +118,13 @@ class Begin(QWidget):
             raise DataError("No image is open", "a stack with the axes (z, y, x)",
                             "Open one, or take the synthetic tissue from File ▸ Open Sample")  # fmt: skip
         image = volume_of_layer(layer)
+        if image.voxel_size_nm is None:
+            raise DataError(f"The voxel size of {image.name} is not known", "one in nm, for lengths and meshes",
+                            "Set it in the dock Voxel size")  # fmt: skip
         maps = None
         other = self.boundary.layer
         if other is not None:
+            refuse_half(other)
             boundary = volume_of_layer(other)
             if boundary.shape != image.shape:
                 raise DataError(f"The boundaries {other.name} are {boundary.shape}, the image {image.shape}",
@@ -149,7 +161,7 @@ class Begin(QWidget):
         same = [x for x in offered if image is not None and shape_of(x) == shape_of(image)]
         self._are_maps_chosen &= chosen is None or chosen in same
         if not self._are_maps_chosen:
-            made = [x for role in reversed(_PREDICTED) for x in same if role_of(x) == role and _is_whole(x)]
+            made = [x for role in reversed(_PREDICTED) for x in same if role_of(x) == role and is_whole(x)]
             _choose(self.boundary, made[-1] if made else None)
         self.views.setEnabled(self.boundary.layer is None)
 
@@ -213,11 +225,6 @@ def _may_be_boundaries(layer: Image) -> bool:
     """Whether it was predicted, or holds such numbers and nobody knows what it is."""
     role = role_of(layer)
     return role in _PREDICTED or (not role and (layer.dtype == np.uint8 or layer.dtype.kind == "f"))
-
-
-def _is_whole(layer: Image) -> bool:
-    """Whether no part of it is still to be predicted: how it was made is kept once it is complete."""
-    return "models" not in layer.metadata or STEPS in layer.metadata
 
 
 def _place_for(layer: Image) -> Path:

@@ -145,11 +145,13 @@ class Desk:
     # The list
 
     def want(self, **changes: Any) -> None:
-        """Sort or filter the list in another way."""
+        """Sort or filter the list in another way; a link that is not in it any more is not asked about."""
         self.wanted = replace(self.wanted, **changes)
         if self.sheet is not None:
             self.sheet = self.sheet.listing(self.wanted)
             self.listed.emit()
+            if not (self.sheet.listed.id == self.link).any():
+                self.go_on()
 
     def ask(self, link: int, *, is_new: bool = True) -> None:
         """Ask about a link; NO_LINK for none."""

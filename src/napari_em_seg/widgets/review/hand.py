@@ -55,7 +55,8 @@ class Hand:
             self._picked.remove(place)
         place_in_list = options.index(held[0].region) + 1 if held else self._first(options)
         if place_in_list < len(options):
-            self._picked.append(place_of(self._desk.sheet.view, options[place_in_list]))
+            view = self._desk.sheet.view
+            self._picked.append(place_of(view, options[place_in_list], view.objects))
         self._show()
         return self.words()
 
@@ -86,9 +87,7 @@ class Hand:
         sources, targets = self._sides()
         if not self._picked:
             return "By hand: click on one or two regions in a slice, then on those in the next one"
-        names = [
-            " + ".join(f"region {p.region} (slice {p.z})" for p in side) or "…" for side in (sources, targets)
-        ]
+        names = [" + ".join(f"{p.name} (slice {p.z})" for p in side) or "…" for side in (sources, targets)]
         return f"By hand: {names[0]} → {names[1]}"
 
     def make_link(self, *, replaces: bool) -> None:
@@ -144,5 +143,5 @@ class Hand:
 
     def _on_region(self, number: int) -> None:
         self._desk.said.emit(
-            f"Region {number} is there. To use it, press By hand and click on it and on what it goes on as"
+            f"Region #{number} is there. To use it, press By hand and click on it and on what it goes on as"
         )

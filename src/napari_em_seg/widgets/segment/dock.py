@@ -12,7 +12,15 @@ from napari_em_seg.pipeline.adjustable import Cut, Parts, PartsRecipe, Segmented
 from napari_em_seg.pipeline.config import STEPS, step_of
 from napari_em_seg.pipeline.evidence import PredictedMaps
 from napari_em_seg.volume import Volume
-from napari_em_seg.widgets.layers import affinities_of, marked, pixel_at, placed_like, role_of, volume_of_layer
+from napari_em_seg.widgets.layers import (
+    affinities_of,
+    marked,
+    pixel_at,
+    placed_like,
+    refuse_half,
+    role_of,
+    volume_of_layer,
+)
 from napari_em_seg.widgets.panel import Panel
 from napari_em_seg.widgets.parts import button
 from napari_em_seg.widgets.segment.controls import METHODS, Cutting, Making
@@ -131,6 +139,7 @@ class SegmentWidget(Panel):
     def _on_go(self) -> None:
         layer, recipe = self.making.source.layer, self.making.recipe
         try:
+            refuse_half(layer)
             volume = volume_of_layer(layer)
             _refuse_unknown_size(volume, recipe)
         except EmSegError as error:
@@ -168,6 +177,8 @@ class SegmentWidget(Panel):
             )
             self._shown, self.result = setting, layer
             layer.editable = False
+            for other in self._viewer.layers:  # all at once nothing can be told apart
+                other.visible &= role_of(other) != "segments"
             self._viewer.add_layer(layer)
         self.history.put(setting)
         self._show(setting)

@@ -21,6 +21,7 @@ from qtpy.QtWidgets import (
     QVBoxLayout,
 )
 
+from napari_em_seg.errors import EmSegError
 from napari_em_seg.widgets.device_box import DeviceBox
 from napari_em_seg.widgets.docking import open_dock, our_docks
 from napari_em_seg.widgets.layers import role_of
@@ -163,8 +164,12 @@ class StartWidget(Panel):
         self._open(QFileDialog.getExistingDirectory(self, "Open a folder of slices, Zarr or N5"))
 
     def _open(self, path: str) -> None:
-        if path:
+        if not path:
+            return
+        try:
             self._viewer.open(path, plugin=PLUGIN)
+        except EmSegError as error:
+            self.on_failed(error)
 
     def _on_sample(self, name: str) -> None:
         self._viewer.open_sample(PLUGIN, name)

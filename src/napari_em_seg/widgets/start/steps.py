@@ -6,7 +6,7 @@ from typing import Any
 
 from napari.layers import Image
 
-from napari_em_seg.widgets.layers import role_of, shape_of, without_remark
+from napari_em_seg.widgets.layers import is_whole, role_of, shape_of, without_remark
 from napari_em_seg.widgets.state import ViewerState
 from napari_em_seg.widgets.voxel_size import layer_voxel_size
 
@@ -43,7 +43,7 @@ def _image(layers: Sequence[Any], state: ViewerState) -> str:
 
 def _named(*roles: str) -> Callable[[Sequence[Any], ViewerState], str]:
     """Return what names the layers of these roles."""
-    return lambda layers, _state: ", ".join(x.name for x in layers if role_of(x) in roles)
+    return lambda layers, _state: ", ".join(x.name for x in layers if role_of(x) in roles and is_whole(x))
 
 
 def _review(_layers: Sequence[Any], state: ViewerState) -> str:
