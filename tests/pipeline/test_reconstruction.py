@@ -183,3 +183,19 @@ def test_a_folder_that_is_not_there_is_said_before_any_work(clean, tmp_path, mon
         assign_to_session(clean.image, clean.affinity_file, str(tmp_path / place), AssignRecipe())
     with pytest.raises(SourceNotFoundError, match="an existing folder"):
         reconstruct_to_session(clean.raw, str(tmp_path / place), maps=None)
+
+
+def test_a_voxel_size_that_only_the_maps_know_is_that_of_the_session(clean, tmp_path):
+    raw = str(tmp_path / "raw.zarr")
+    write_volume(Volume(np.asarray(clean.raw), name="raw"), raw)
+    assign_to_session(raw, clean.affinity_file, str(tmp_path / "a.emseg"), AssignRecipe())
+    with open_session(str(tmp_path / "a.emseg")) as session:
+        assert session_labels(session).voxel_size_nm == (30, 6, 6)
+
+
+def test_a_voxel_size_that_nobody_knows_is_asked_for(clean, tmp_path):
+    raw, maps = str(tmp_path / "raw.zarr"), str(tmp_path / "boundary.zarr")
+    write_volume(Volume(np.asarray(clean.raw), name="raw"), raw)
+    write_volume(Volume(np.zeros(clean.raw.shape, np.uint8), name="boundary"), maps)
+    with pytest.raises(DataError, match="--voxel-size"):
+        assign_to_session(raw, maps, str(tmp_path / "a.emseg"), AssignRecipe())

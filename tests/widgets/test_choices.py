@@ -374,12 +374,14 @@ def test_fine_tuning_is_done_as_is_chosen(opened, stacks, monkeypatch) -> None:
     entry(form.painted, "truth")
     entry(form.painted, form.painted.itemText(form.painted.count() - 1))
     entry(form.meaning, form.meaning.itemText(1))
+    stacks.layers["black"].metadata["tissue"] = "moss"
     model = form.model.count() - 1
     choose(form.model, model)
     typed(form.minutes, "3")
     done(dock, dock.go)
     ((out, raw, labels, tuning),) = asked
     assert (out, raw) == ("black-tuned", "black")
+    assert tuning.tissue == "moss"
     assert (tuning.convention, tuning.begin_from, tuning.minutes) == (
         form.meaning.itemData(1), form.model.itemText(model), 3.0,
     )  # fmt: skip
@@ -645,22 +647,18 @@ def test_half_a_prediction_is_neither_segmented_nor_reconstructed(opened, stacks
     entry(review.begin.image, "raw")
     entry(review.begin.boundary, "affinities")
     write(review.begin.place, str(tmp_path / "new.emseg"))
-    shown: list[str] = []
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("napari_em_seg.widgets.review.dock.show_warning", shown.append)
-        done(review, review.begin.go)
-    assert "affinities is not complete" in shown[0]
+    done(review, review.begin.go)
+    assert "affinities is not complete" in review.words.text()
     assert not (tmp_path / "new.emseg").exists()
 
 
-def test_a_stack_of_unknown_voxel_size_is_not_reconstructed(opened, stacks, tmp_path, monkeypatch) -> None:
+def test_a_stack_of_unknown_voxel_size_is_not_reconstructed(opened, stacks) -> None:
     raw = stacks.layers["raw"]
     raw.scale, raw.units = (1, 1, 1), ("pixel",) * 3
-    review, shown = opened("Review links"), []
-    monkeypatch.setattr("napari_em_seg.widgets.review.dock.show_warning", shown.append)
+    review = opened("Review links")
     entry(review.begin.image, "raw")
     done(review, review.begin.go)
-    assert "voxel size of raw is not known" in shown[0]
+    assert "voxel size of raw is not known" in review.words.text()
 
 
 def test_a_link_that_is_there_already_is_taken_when_it_is_made_by_hand(review) -> None:

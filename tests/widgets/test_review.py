@@ -752,8 +752,8 @@ def test_what_was_made_on_the_way_is_hidden_while_links_are_reviewed(dock, viewe
 
 def test_boundaries_of_another_shape_are_refused(dock, viewer, tmp_path, qtbot, monkeypatch) -> None:
     told = []
-    monkeypatch.setattr("napari_em_seg.widgets.review.dock.show_warning", told.append)
-    viewer.add_image(np.zeros((4, 32, 32), np.uint8), name="raw")
+    monkeypatch.setattr("napari_em_seg.widgets.panel.show_warning", told.append)
+    viewer.add_image(np.zeros((4, 32, 32), np.uint8), name="raw", scale=SIZE, units=("nm",) * 3)
     viewer.add_image(np.zeros((5, 32, 32), np.uint8), name="b")
     dock.begin.boundary.setCurrentIndex(dock.begin.boundary.findText("b"))
     dock.begin.place.setText(str(tmp_path / "x.emseg"))

@@ -43,7 +43,8 @@ def segment(
         str | None,
         typer.Option(
             metavar="LABELS[,A:B]",
-            help="Look for the --h or --threshold that comes closest to these labels, or to their slices A:B.",
+            help="Look for the --h or --threshold that comes closest to these labels, of which A:B, if given, "
+            "are the slices that the map is of.",
         ),
     ] = None,
     agglomerate: Annotated[

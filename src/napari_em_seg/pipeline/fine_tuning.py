@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from napari_em_seg.errors import DataError
+from napari_em_seg.io.data_sets import tissue_of
 from napari_em_seg.pipeline.models import choose_model
 from napari_em_seg.pipeline.painted import INSIDE, MEMBRANE, Convention, Painted, Said, read_painted
 from napari_em_seg.pipeline.segmentation import DEPTHS
@@ -59,6 +60,8 @@ class FineTuning:
         Batches at most.
     batch, side, learning_rate, seed
         Crops in a batch, their height and width, the highest rate, and the seed of all chance.
+    tissue
+        What the image shows, for the card; by default what its source is known for, else what the model knew.
     """
 
     convention: Convention = "scribbles"
@@ -69,6 +72,7 @@ class FineTuning:
     side: int = 160
     learning_rate: float = 1e-3
     seed: int = 0
+    tissue: str = ""
 
 
 @dataclass(frozen=True)
@@ -277,6 +281,7 @@ def _card(out: Path, volume: Volume, begun: Card, tuning: FineTuning, slices: Se
     said = f"then {tuning.convention} painted on slices {', '.join(map(str, slices))} of {volume.name}"
     return replace(
         begun, name=out.name.removesuffix(SUFFIX), voxel_size_nm=volume.voxel_size_nm or begun.voxel_size_nm,
+        tissue=tuning.tissue or tissue_of(volume.source) or begun.tissue,
         data=(*begun.data, said), seed=tuning.seed, measures={},
         command=f"fine-tuned from {begun.name}, {tuning.minutes:g} min at most",
         licence=f"{begun.licence}; and that of what it was fine-tuned on",

@@ -83,11 +83,16 @@ def assign_to_session(
     image = io.open_volume(raw, "image")
     image = image if voxel_size_nm is None else image.with_voxel_size(voxel_size_nm)
     predicted, size = open_maps(maps)
+    if image.voxel_size_nm is None and size is not None:
+        image = image.with_voxel_size(size)
+    if image.voxel_size_nm is None:
+        raise DataError(f"The voxel size of {image.label} is not known", "one in nm, for lengths and meshes",
+                        "Give --voxel-size Z Y X")  # fmt: skip
     made = reconstruct(
-        image, predicted, recipe, voxel_size_nm=image.voxel_size_nm or size, solver=solver, gap=gap,
+        image, predicted, recipe, voxel_size_nm=image.voxel_size_nm, solver=solver, gap=gap,
         time_limit=time_limit, device=device, progress=progress, cancelled=cancelled,
     )  # fmt: skip
-    merges = joins_of(made, predicted, image.voxel_size_nm or size, cancelled)
+    merges = joins_of(made, predicted, image.voxel_size_nm, cancelled)
     made = _told(made, maps=str(absolute(maps)), steps=[])
     return _keep(made, merges, image, out, overwrite)
 

@@ -127,6 +127,7 @@ class Panel(QWidget):
             self.on_failed(error)
             return None
         self._claims.append((title, layer))
+        self.say("")  # what was said of what came before
 
         def over(then: Callable[[Any], object], result: Any) -> None:
             self._claims.remove((title, layer))

@@ -134,6 +134,8 @@ class Begin(QWidget):
         out = self.place.text().strip()
         if not out:
             raise DataError("No place for the session is given", "a name that ends in .emseg", "Choose one")
+        if not out.endswith(".emseg"):
+            raise DataError(f"The session is to be {out}", "a name that ends in .emseg", "Choose such a name")
         return image, maps, out, Path(out).exists() and self._may_replace(out)
 
     def _may_replace(self, out: str) -> bool:

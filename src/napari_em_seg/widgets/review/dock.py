@@ -6,7 +6,6 @@ from pathlib import Path
 import napari
 import numpy as np
 from napari.layers import Image, Layer
-from napari.utils.notifications import show_warning
 from qtpy.QtCore import Qt, QTimer
 from qtpy.QtWidgets import (
     QCheckBox,
@@ -30,7 +29,7 @@ from napari_em_seg.widgets.layers import add_volume, pixel_at, role_of
 from napari_em_seg.widgets.panel import Panel
 from napari_em_seg.widgets.recent import add_recent
 from napari_em_seg.widgets.review.begin import Begin
-from napari_em_seg.widgets.review.canvas import OBJECTS, Canvas
+from napari_em_seg.widgets.review.canvas import OBJECTS, SOURCES, TARGETS, Canvas
 from napari_em_seg.widgets.review.desk import TO_DO, Desk, Sheet
 from napari_em_seg.widgets.review.hand import Hand
 from napari_em_seg.widgets.review.inspector import Inspector
@@ -261,7 +260,7 @@ class ReviewWidget(Panel):
         try:
             image, maps, out, overwrite = self.begin.wanted()
         except EmSegError as error:
-            show_warning(str(error))
+            self.on_failed(error)
             return
         wanted, steps = self.begin.prediction(self.state.device), self.begin.steps()
         self._made_from = (out, self.begin.image_layer())
@@ -517,6 +516,8 @@ class ReviewWidget(Panel):
             self.say("The image was removed, so its session was closed; nothing is lost")
             self.desk.close()
         elif self.desk.session is not None:
+            if event.value.name in (OBJECTS, SOURCES, TARGETS):
+                self.say(f"{event.value.name} was removed; close the session and open it again to have it back")
             self._on_tools()
 
     # Tools

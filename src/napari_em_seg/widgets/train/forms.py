@@ -130,7 +130,7 @@ class FineTuneForm(QWidget):
         if before is None and self._state.image in layers:
             self.image.choose(self._state.image)
         self.painted.offer([x for x in layers if isinstance(x, Labels) and x.ndim == 3
-                            and role_of(x) not in ("errors", "preview")])  # fmt: skip
+                            and role_of(x) not in ("errors", "preview", "objects")])  # fmt: skip
 
     def offer_models(self) -> None:
         """Offer the boundary models that are there."""
@@ -163,7 +163,8 @@ class FineTuneForm(QWidget):
         volume = volume_of_layer(self.image.layer)
         labels = labels_of(self.painted.layer, self.image.layer)
         model = model_to_tune(volume, self.model.currentText())
-        tuning = FineTuning(self.convention, model.name, self.minutes.value())
+        tissue = str(self.image.layer.metadata.get("tissue", ""))
+        tuning = FineTuning(self.convention, model.name, self.minutes.value(), tissue=tissue)
         device = self._state.device
 
         def work(**options: Any) -> FineTuned | None:
