@@ -162,9 +162,13 @@ class EvaluateWidget(Panel):
             self._enable()
 
         self.say("")
-        self._forget()  # of other layers, should this fail
-        self._enable()
         self.start("Evaluation", work, layer=layer, done=done)
+
+    def on_failed(self, error: BaseException) -> None:
+        """Tell of an error, and show no results of other layers; who cancels keeps them."""
+        if not isinstance(error, Cancelled):
+            self._forget()
+        super().on_failed(error)
 
     def _show_evaluation(self, made: Evaluation) -> None:
         self.evaluation = made
