@@ -10,7 +10,7 @@ from napari.layers import Labels
 from qtpy.QtWidgets import QVBoxLayout, QWidget
 
 from napari_em_seg import pipeline
-from napari_em_seg.errors import Cancelled, EmSegError
+from napari_em_seg.errors import EmSegError
 from napari_em_seg.metrics import ObjectShapes
 from napari_em_seg.pipeline import Course, Evaluation
 from napari_em_seg.pipeline.error_maps import LEFT_OUT, Parts
@@ -147,7 +147,11 @@ class EvaluateWidget(Panel):
                                course=_course_of(layer))  # fmt: skip
 
         def work(**options: Any) -> Evaluation | ObjectShapes:
-            found = function(**options)
+            try:
+                found = function(**options)
+            except EmSegError:
+                self.work.tell(self._forget)  # results of other layers
+                raise
             load_library()
             return found
 
@@ -163,12 +167,6 @@ class EvaluateWidget(Panel):
 
         self.say("")
         self.start("Evaluation", work, layer=layer, done=done)
-
-    def on_failed(self, error: BaseException) -> None:
-        """Tell of an error, and show no results of other layers; who cancels keeps them."""
-        if not isinstance(error, Cancelled):
-            self._forget()
-        super().on_failed(error)
 
     def _show_evaluation(self, made: Evaluation) -> None:
         self.evaluation = made
