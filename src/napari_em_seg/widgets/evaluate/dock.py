@@ -10,7 +10,7 @@ from napari.layers import Labels
 from qtpy.QtWidgets import QVBoxLayout, QWidget
 
 from napari_em_seg import pipeline
-from napari_em_seg.errors import EmSegError
+from napari_em_seg.errors import Cancelled, EmSegError
 from napari_em_seg.metrics import ObjectShapes
 from napari_em_seg.pipeline import Course, Evaluation
 from napari_em_seg.pipeline.error_maps import LEFT_OUT, Parts
