@@ -5,6 +5,7 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import pairwise
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -193,6 +194,11 @@ class _PairFeatures:
         return cls(pairs.overlap / union, mean, near, far, join)
 
 
+def _padded(values: NDArray[Any]) -> NDArray[Any]:
+    """Return values and a 0 behind them, for which −1 stands, be there any values or none."""
+    return np.concatenate((values, np.zeros((1, *values.shape[1:]), values.dtype)))
+
+
 class _Table:
     """Puts together the columns."""
 
@@ -219,7 +225,7 @@ class _Table:
 
     def _side(self, values: NDArray[np.generic], members: NDArray[np.int32]) -> Column:
         """Return the sum over one or two members; 0 for none."""
-        padded = np.concatenate((values, np.zeros((1, *values.shape[1:])))).astype(np.float64)
+        padded = _padded(values).astype(np.float64)
         return np.asarray(padded[members[:, 0]] + padded[members[:, 1]])
 
     @property
@@ -230,7 +236,7 @@ class _Table:
 
     def _of_links(self, values: NDArray[np.generic], how: np.ufunc) -> Column:
         """Return a value of pairs, of both rows of an assignment that has two; the dummy for ends."""
-        padded = np.append(values, 0).astype(np.float64)
+        padded = _padded(values).astype(np.float64)
         first, second = padded[self._links[:, 0]], padded[self._links[:, 1]]
         both = np.where(self._has_partner, how(first, second), first)
         return np.where(self._is_link, both, DUMMY)
@@ -285,7 +291,7 @@ class _Table:
         area, centre = self._hypotheses.area, self._hypotheses.centre
         both = area[pair[:, 0]] + area[pair[:, 1]]
         apart = np.linalg.norm(centre[pair[:, 0]] - centre[pair[:, 1]], axis=1) / np.sqrt(both)
-        shared = np.append(self._candidates.pairs.overlap, 0)[self._links]  # the last one is that of no pair
+        shared = _padded(self._candidates.pairs.overlap)[self._links]
         least = (shared / area[pair]).min(axis=1)
         smaller = area[pair].min(axis=1) / both
         columns = {"overlap_partner": least, "area_partner": smaller, "distance_partners": apart}

@@ -42,8 +42,8 @@ from napari_em_seg.review.references import checksum
 from napari_em_seg.volume import ArrayLike, Progress, Volume, VoxelSize
 
 __all__ = [
-    "AFFINITIES", "Assigned", "assign_to_session", "export_graph", "export_labels", "in_a_file", "open_session",
-    "reconstruct", "reconstruct_to_session", "session_labels",
+    "AFFINITIES", "Assigned", "assign_to_session", "export_graph", "export_labels", "in_a_file",
+    "open_session", "reconstruct", "reconstruct_to_session", "refuse_target", "session_labels",
 ]  # fmt: skip
 
 AFFINITIES = Prediction(("affinity",))
@@ -78,7 +78,7 @@ def assign_to_session(
     cancelled: Callable[[], bool] = lambda: False,
 ) -> Assigned:
     """Make a session from an image and what was predicted of it; who cancels gets `Cancelled`, and none."""
-    _refuse_target(out, overwrite)
+    refuse_target(out, overwrite=overwrite)
     refuse_options(solver, gap, time_limit)
     image = io.open_volume(raw, "image")
     image = image if voxel_size_nm is None else image.with_voxel_size(voxel_size_nm)
@@ -114,7 +114,7 @@ def reconstruct_to_session(
     An image that lies in no file is written beside the session, as a session refers to a file. ``steps`` say
     how the maps were made (`pipeline.config`), and are kept. Who cancels gets `Cancelled`, and no session.
     """
-    _refuse_target(out, overwrite)
+    refuse_target(out, overwrite=overwrite)
     n_predict = 0 if maps is not None else 3
     total = 100 * (n_predict + 1)
     if maps is None:
@@ -164,7 +164,8 @@ def _lies_in(source: str, image: Volume) -> bool:
     return lying.shape == image.shape and lying.dtype == image.dtype and checksum(lying) == checksum(image)
 
 
-def _refuse_target(out: str, overwrite: bool) -> None:
+def refuse_target(out: str, *, overwrite: bool = False) -> None:
+    """Raise what making a session would raise for its place, before any work."""
     if not out.endswith(".emseg"):
         raise DataError(f"The session is to be {out}", "a name that ends in .emseg", "Choose such a name")
     if Path(out).exists() and not overwrite:

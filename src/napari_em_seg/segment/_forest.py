@@ -24,13 +24,13 @@ def trees_of(forest: Forest) -> kernels.Trees:
     if forest.names != FEATURES:
         raise DataError(f"The forest asks for {', '.join(forest.names[:3])} …", "the features of boundaries",
                         "Give a forest of train agglomeration")  # fmt: skip
-    return kernels.Trees(forest.roots, forest.feature, forest.threshold, forest.children, forest.value)
+    return kernels.Trees(**forest.arrays())
 
 
 def save_forest(forest: Forest, path: Path, *, overwrite: bool = False) -> None:
     """Write a forest as one file (.npz), whole or not at all."""
     card = {**forest.card, "features": list(forest.names)}
-    save_arrays(path, _KIND, {name: getattr(forest, name) for name in _TYPES}, card, overwrite=overwrite)
+    save_arrays(path, _KIND, forest.arrays(), card, overwrite=overwrite)
 
 
 def load_forest(path: Path) -> Forest:

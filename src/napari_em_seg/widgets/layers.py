@@ -12,6 +12,7 @@ from napari_em_seg.pipeline.config import STEPS
 from napari_em_seg.volume import AXES, ArrayLike, Volume, VoxelSize
 
 __all__ = [
+    "TISSUE",
     "UNKNOWN_SIZE",
     "LayerData",
     "Role",
@@ -19,9 +20,11 @@ __all__ = [
     "affinities_of",
     "fits_memory",
     "go_to_slice",
+    "is_whole",
     "marked",
     "pixel_at",
     "placed_like",
+    "refuse_half",
     "role_of",
     "shape_of",
     "slice_in_view",
@@ -33,6 +36,9 @@ __all__ = [
     "voxel_size_options",
     "without_remark",
 ]
+
+TISSUE = "tissue"
+"""In the metadata of a layer: what people said that it shows."""
 
 LayerData = tuple[Any, dict[str, Any], str]
 

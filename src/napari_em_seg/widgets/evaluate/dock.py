@@ -165,7 +165,6 @@ class EvaluateWidget(Panel):
             (self._show_evaluation if isinstance(found, Evaluation) else self._show_shapes)(found)
             self._enable()
 
-        self.say("")
         self.start("Evaluation", work, layer=layer, done=done)
 
     def _show_evaluation(self, made: Evaluation) -> None:

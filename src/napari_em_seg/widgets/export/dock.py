@@ -177,7 +177,6 @@ class ExportWidget(Panel):
         if there and not self._may_replace(there):
             self.say("Nothing was written; choose another name")
             return
-        self.say("")
 
         def done(found: list[str]) -> None:
             self.say(f"Wrote {', '.join(Path(place).name for place in found)} into {folder}")

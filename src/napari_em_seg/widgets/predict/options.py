@@ -15,7 +15,7 @@ from napari_em_seg.predict.weights import find_models
 from napari_em_seg.volume import Volume
 from napari_em_seg.widgets.device_box import DeviceBox
 from napari_em_seg.widgets.layer_box import LayerBox
-from napari_em_seg.widgets.layers import role_of, shape_of, unread_volume_of
+from napari_em_seg.widgets.layers import TISSUE, role_of, shape_of, unread_volume_of
 from napari_em_seg.widgets.parts import button, check, choice, form, remember, settings_of
 from napari_em_seg.widgets.predict.model_list import ModelList
 from napari_em_seg.widgets.state import ViewerState
@@ -25,7 +25,6 @@ __all__ = ["Options", "slice_numbers"]
 _TASKS = {"Boundary map": "boundary", "Affinities": "affinity"}
 _VIEWS = {"auto (4, on a GPU 16)": None, "1": 1, "4": 4, "8": 8, "16": 16}
 _NOBODY, _NOT_SAID, _OTHER = "none", "not said", "another tissue"
-_TISSUE = "tissue"  # in the metadata of a layer
 
 
 class Options(QScrollArea):
@@ -161,7 +160,7 @@ class Options(QScrollArea):
         self.misaligned.clear()
         self.misaligned.setPlaceholderText("looked for when needed")
         said = {} if self._followed is None else self._followed.metadata
-        known = said.get(_TISSUE) or tissue_of(str(said.get("source", "")))
+        known = said.get(TISSUE) or tissue_of(str(said.get("source", "")))
         every = {file.card.tissue for file in self._files} | {one.tissue for one in DATA_SETS.values()}
         self.tissue.clear()
         self.tissue.addItems([_NOT_SAID, *sorted((every | {known}) - {"", _OTHER}), _OTHER])
@@ -190,7 +189,7 @@ class Options(QScrollArea):
     def _on_tissue(self, _place: int = 0) -> None:
         if self._followed is not None:
             said = self.tissue.currentText()
-            self._followed.metadata[_TISSUE] = "" if said == _NOT_SAID else said
+            self._followed.metadata[TISSUE] = "" if said == _NOT_SAID else said
         self._judge()
 
     def _judge(self) -> None:

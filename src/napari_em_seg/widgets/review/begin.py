@@ -24,6 +24,7 @@ from napari_em_seg.errors import DataError
 from napari_em_seg.io import FORMATS
 from napari_em_seg.pipeline import PredictedMaps, Prediction
 from napari_em_seg.pipeline.config import STEPS
+from napari_em_seg.pipeline.reconstruction import refuse_target
 from napari_em_seg.volume import Volume
 from napari_em_seg.widgets.layer_box import LayerBox
 from napari_em_seg.widgets.layers import (
@@ -134,8 +135,7 @@ class Begin(QWidget):
         out = self.place.text().strip()
         if not out:
             raise DataError("No place for the session is given", "a name that ends in .emseg", "Choose one")
-        if not out.endswith(".emseg"):
-            raise DataError(f"The session is to be {out}", "a name that ends in .emseg", "Choose such a name")
+        refuse_target(out, overwrite=True)  # whoever it may belong to is asked next
         return image, maps, out, Path(out).exists() and self._may_replace(out)
 
     def _may_replace(self, out: str) -> bool:

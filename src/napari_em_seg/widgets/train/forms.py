@@ -15,7 +15,7 @@ from napari_em_seg.pipeline.fine_tuning import FineTuned, FineTuning, fine_tune,
 from napari_em_seg.predict.weights import SUFFIX, find_models
 from napari_em_seg.volume import Volume
 from napari_em_seg.widgets.layer_box import LayerBox
-from napari_em_seg.widgets.layers import role_of, shape_of, unread_volume_of, volume_of_layer
+from napari_em_seg.widgets.layers import TISSUE, role_of, shape_of, unread_volume_of, volume_of_layer
 from napari_em_seg.widgets.names import as_file_name
 from napari_em_seg.widgets.parts import button, choice, form, number, remember
 from napari_em_seg.widgets.state import ViewerState
@@ -163,7 +163,7 @@ class FineTuneForm(QWidget):
         volume = volume_of_layer(self.image.layer)
         labels = labels_of(self.painted.layer, self.image.layer)
         model = model_to_tune(volume, self.model.currentText())
-        tissue = str(self.image.layer.metadata.get("tissue", ""))
+        tissue = str(self.image.layer.metadata.get(TISSUE, ""))
         tuning = FineTuning(self.convention, model.name, self.minutes.value(), tissue=tissue)
         device = self._state.device
 
